@@ -1,0 +1,66 @@
+# Needs Python 3.9 or later and make; everything else goes into .venv.
+#   make test PYTHON=python3.12     another interpreter (after make clean)
+#   make test ARGS="-k retry -x"    arguments for pytest
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+# Two targets that install into the same .venv at once would break it.
+.NOTPARALLEL:
+
+.PHONY: help demo test slow bench lint docs clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: .venv/.run  ## run the weather example
+	@$(BIN)/python examples/weather/run.py
+
+test: .venv/.test  ## run the tests (minutes: make slow)
+	@$(BIN)/python -m pytest $(ARGS)
+
+slow: .venv/.test  ## run the long campaigns: kills, faults, load
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: .venv/.test  ## measure the engine against bare loops
+	@$(BIN)/python -m benchmarks.engine $(ARGS)
+
+lint: .venv/.lint  ## style, format, types and the floors
+	@status=0; \
+	for check in "ruff check" "ruff format --check" "mypy --strict blaze" "lint-imports"; do \
+		echo "== $$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
+
+docs: .venv/.docs  ## build the manual into site/
+	@$(BIN)/mkdocs build --strict
+
+clean:  ## remove .venv and everything that was built
+	rm -rf .venv build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is redone when pyproject.toml changes, and only then.
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9) and "Blaze needs Python 3.9 or later, this is " + sys.version.split()[0])'
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install -qq "pip>=21.3"  # the first that can install a pyproject.toml with -e
+	@touch $@
+
+.venv/.run: pyproject.toml .venv/.python
+	@$(PIP) install -qq --no-compile -e .
+	@touch $@
+
+.venv/.test: pyproject.toml .venv/.python
+	@$(PIP) install -qq --no-compile -e ".[test]"
+	@touch $@ .venv/.run
+
+.venv/.lint: pyproject.toml .venv/.python
+	@$(PIP) install -qq --no-compile -e ".[test,lint]"
+	@touch $@ .venv/.test .venv/.run
+
+.venv/.docs: pyproject.toml .venv/.python
+	@$(PIP) install -qq --no-compile -e ".[docs]"
+	@touch $@ .venv/.run

@@ -1,0 +1,91 @@
+"""One attempt of a step: what the block sees as its context, and how far stopping it has gone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
+
+from ..ground.clock import as_datetime
+from ..ground.context import RunInfo, StepContext, running
+
+if TYPE_CHECKING:
+    from ..what.plan import Step
+    from .pool import Worker
+    from .run import Run
+
+# Phases of an attempt. Every change is made under the run's lock.
+#: Runs, and nobody has objected.
+LIVE = 0
+#: Asked to stop: ``cancelled`` is set, the process killed, the coroutine cancelled.
+ASKED = 1
+#: An exception was raised into its thread.
+CONDEMNED = 2
+#: Has an outcome; whatever comes later is discarded.
+OVER = 3
+
+
+class Attempt(StepContext):
+    """An attempt that is being made in this process.
+
+    Times are monotonic seconds; 0.0 means not yet.
+    """
+
+    __slots__ = ("run", "place", "started", "limit", "phase", "asked_at", "row", "stop", "worker", "shown")
+
+    def __init__(self, run: Run, step: Step, number: int) -> None:
+        self.info: RunInfo = run.info
+        self.step = step.name
+        self.attempt = number
+        self._asked = None
+        self._progress = None
+        self._on_log = run.on_log
+        self.run = run
+        self.place = step
+        self.started = 0.0
+        #: When the step's own timeout strikes.
+        self.limit: Optional[float] = None
+        self.phase = LIVE
+        self.asked_at = 0.0
+        #: Whether a row tells already that the step runs.
+        self.row = False
+        #: Stops it, where that takes more than an exception in a thread.
+        self.stop: Optional[Callable[[], None]] = None
+        self.worker: Optional[Worker] = None
+        #: The progress that was recorded last.
+        self.shown: Optional[Tuple[float, Optional[float]]] = None
+
+    @property
+    def deadline(self) -> Optional[datetime]:
+        limits = [limit for limit in (self.limit, self.run.limit) if limit is not None]
+        return as_datetime(self.run.wall(min(limits))) if limits else None
+
+    def __reduce__(self) -> Any:
+        deadline = self.deadline
+        return StepContext, (self.info, self.step, self.attempt, deadline.timestamp() if deadline else None)
+
+
+def call(attempt: Attempt, function: Callable[..., Any], arguments: Any) -> Any:
+    """Call the block where ``blaze.current()`` finds its attempt; run it in a context of its own."""
+    running.set(attempt)
+    return function(**arguments)
+
+
+class Detached:
+    """A call that may cross into another process: there the context is a copy without its run."""
+
+    __slots__ = ("context", "function", "arguments", "variables")
+
+    def __init__(self, context: StepContext, function: Callable[..., Any], arguments: Any, variables: Any) -> None:
+        self.context = context
+        self.function = function
+        self.arguments = arguments
+        self.variables = variables
+
+    def __call__(self) -> Any:
+        if self.variables is None:
+            running.set(self.context)
+            return self.function(**self.arguments)
+        return self.variables.run(call, self.context, self.function, self.arguments)
+
+    def __reduce__(self) -> Any:
+        return Detached, (self.context, self.function, self.arguments, None)

@@ -1,0 +1,330 @@
+"""The engine: workers, timekeeper, journal and the runs between them.
+
+One engine belongs to one scheduler (or to one ``sequences.run()``). Without a journal
+nothing is recorded; the steps then take the same way but for the commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import Executor, Future
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Mapping, Optional, Set
+
+from ..ground import capture
+from ..ground.clock import Clock
+from ..ground.context import RunInfo, StepContext
+from ..ground.errors import BlazeError, StateError
+from ..remember.journal import Journal
+from ..remember.recorder import Recorder
+from ..what.plan import Plan
+from .attempt import ASKED, Attempt, Detached
+from .pool import Item, Pool, Worker
+from .run import STOPPING, Run
+from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
+
+if TYPE_CHECKING:
+    from .coroutines import EventLoop
+    from .processes import ChildPool
+
+log = logging.getLogger("blaze.engine")
+
+KeepLog = Callable[[StepContext, logging.LogRecord], None]
+
+
+class Engine:
+    """Runs plans. Thread-safe; made for one process (a fork makes itself a new one)."""
+
+    def __init__(
+        self,
+        max_workers: int,
+        journal: Optional[Journal] = None,
+        clock: Optional[Clock] = None,
+        executors: Optional[Mapping[str, Executor]] = None,
+        keep_outputs: bool = True,
+        keeps_logs: bool = True,
+        idle_work: Optional[Callable[[], bool]] = None,
+        keep_log: Optional[KeepLog] = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.monotonic = self.clock.monotonic
+        self.journal = journal
+        self.recorder = None if journal is None else Recorder(journal)
+        self.executors: Dict[str, Executor] = dict(executors or {})
+        self.keep_outputs = keep_outputs
+        self.keeps_logs = keeps_logs
+        self.pool = Pool(max_workers)
+        self.timekeeper = Timekeeper(self)
+        #: The runs that have not ended, by run id.
+        self.runs: Dict[str, Run] = {}
+        #: Attempts that hold no worker: coroutines, and calls in executors of the user.
+        self.inflight: Set[Attempt] = set()
+        #: Why an output could not be written to its file, and when that began; None when all is well.
+        self.write_fault: Optional[str] = None
+        self._held_back: Deque[Callable[[], Optional[Item]]] = deque()
+        self._idle_work = idle_work
+        #: Is given every record that a block logs, besides the run's own log.
+        self.keep_log = keep_log
+        self._captured: Set[str] = set()
+        self._captures = 0
+        self._loop: Optional[EventLoop] = None
+        self._children: Optional[ChildPool] = None
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------------ runs
+
+    def make_run(
+        self, plan: Plan, info: RunInfo, created_at: float, deadline: Optional[float], key: int = 0
+    ) -> Run:
+        """A run that has not begun. ``created_at`` and ``deadline`` are epoch seconds."""
+        limit = None if deadline is None else self.monotonic() + (deadline - self.clock.time())
+        return Run(self, plan, info, copy_context(), created_at, limit, key)
+
+    def begin(self, run: Run, halted: Optional[str] = None) -> None:
+        """Start a run, or go on with one that was restored; ``halted``: it is only to be brought to its end."""
+        self.runs[run.info.run_id] = run
+        if self.keeps_logs and not run.plan.modules <= self._captured:
+            self._capture(run.plan)
+        keeper = self.timekeeper
+        keeper.start()
+        if keeper.asleep or (run.limit is not None and run.limit < keeper.next_look):
+            keeper.poke()
+        if halted is not None:
+            run.halt(halted)
+            return
+        ready = run.begin()
+        if len(ready) == 1:
+            self.pool.push(ready[0])
+        else:
+            self.pool.extend(ready)
+
+    def _capture(self, plan: Plan) -> None:
+        """Keep what the blocks of these modules log."""
+        with self._lock:
+            modules = plan.modules - self._captured
+            capture.install(modules)
+            self._captured |= modules
+            self._captures += 1
+
+    def forget(self, run: Run) -> None:
+        """A run has ended."""
+        self.runs.pop(run.info.run_id, None)
+
+    def attempts(self) -> List[Attempt]:
+        """The attempts that are being made."""
+        found = [worker.attempt for worker in self.pool.busy()]
+        return [attempt for attempt in found if attempt is not None] + list(self.inflight)
+
+    # ------------------------------------------------------------------ carrying runs forward
+
+    def dispatch(self, ready: List[Item], mine: Optional[Item] = None) -> Optional[Item]:
+        """Queue what became ready, but for one item that the calling thread goes on with."""
+        if not ready:
+            return mine
+        if mine is None:
+            mine = ready[0]
+            if len(ready) > 1:
+                self.pool.extend(ready[1:])
+            return mine
+        self.pool.extend(ready)
+        return mine
+
+    def flush(self, mine: Optional[Item] = None) -> Optional[Item]:
+        """Commit what is pending, if nobody else is at it, and let go what waited for it.
+
+        Whoever appended while another held the lock leaves at once: the holder looks
+        again after it has let go of the lock, so nothing is left lying.
+        """
+        journal = self.journal
+        if journal is None:
+            return mine
+        pending, lock = journal.pending, journal.lock
+        while pending and lock.acquire(False):
+            try:
+                tokens = journal.commit()
+            finally:
+                lock.release()
+            if not tokens:
+                self._handle_refused(journal)
+                if journal.fault is not None:
+                    self.timekeeper.poke()
+                    break
+                continue
+            ready: List[Item] = []
+            for run, index in tokens:
+                run.committed(index, ready)
+            mine = self.dispatch(ready, mine)
+        return mine
+
+    def _handle_refused(self, journal: Journal) -> None:
+        for token, reason in journal.refused():
+            log.error("the database refused an entry: %s", reason)
+            if token is not None:
+                token[0].halt("refused_by_database")
+
+    def journal_waits(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._held_back) or (self.journal is not None and bool(self.journal.pending))
+
+    def hold_back(self, again: Callable[[], Optional[Item]], error: StateError) -> None:
+        """Something could not be written: keep it and try again. What depends on it waits."""
+        if self.write_fault is None:
+            log.error("%s; it is kept and tried again", error)
+        self.write_fault = str(error)
+        self._held_back.append(again)
+        self.timekeeper.poke()
+
+    def record_held_back(self) -> None:
+        """Try again what was held back."""
+        for _ in range(len(self._held_back)):
+            again = self._held_back.popleft()
+            try:
+                item = again()
+            except StateError as error:
+                self._held_back.append(again)
+                self.write_fault = str(error)
+                return
+            if item is not None:
+                self.pool.push(item)
+        self.write_fault = None
+
+    def do_idle_work(self) -> bool:
+        """Something useful while nothing runs; whether there is more of it."""
+        return self._idle_work() if self._idle_work is not None else False
+
+    # ------------------------------------------------------------------ blocks that are no plain call
+
+    def launch(self, attempt: Attempt, arguments: Any, worker: Worker) -> Optional[Item]:
+        """Start an attempt that is not a plain call in this thread."""
+        kind, function = attempt.place.kind, attempt.place.function
+        if kind == "process":
+            return self._run_in_child(attempt, arguments, worker)
+        # In flight before it leaves the worker, so that whoever stops the run finds it.
+        self.inflight.add(attempt)
+        worker.attempt = None
+        try:
+            if kind == "async":
+                stop = self._event_loop().start(
+                    attempt, function, arguments, attempt.run.context.copy(), self._coroutine_done
+                )
+            else:
+                stop = self._submit(attempt, arguments)
+        except BaseException:
+            self.inflight.discard(attempt)
+            raise
+        attempt.stop = stop
+        if attempt.phase == ASKED:  # asked between becoming visible and having a way to be stopped
+            stop()
+        return None
+
+    def _run_in_child(self, attempt: Attempt, arguments: Any, worker: Worker) -> Optional[Item]:
+        children = self._child_pool()
+        attempt.stop = lambda: (children.kill(attempt), None)[1]
+        if attempt.phase == ASKED:
+            worker.attempt = None
+            return attempt.run.failed(attempt, BlazeError("stopped before it started"))
+        result = children.run(attempt.place.function, arguments, attempt)
+        value = result.value
+        worker.attempt = None
+        return attempt.run.completed(attempt, value, result.pickled)
+
+    def _submit(self, attempt: Attempt, arguments: Any) -> Callable[[], None]:
+        executor = self.executors[attempt.place.kind]
+        work = Detached(attempt, attempt.place.function, arguments, attempt.run.context.copy())
+        future = executor.submit(work)
+
+        def done(future: Future[Any]) -> None:
+            if future.cancelled():
+                self._settle_later(attempt, None, BlazeError("it was cancelled in its executor"))
+                return
+            error = future.exception()
+            self._settle_later(attempt, None if error else future.result(), error)
+
+        future.add_done_callback(done)
+        return lambda: (future.cancel(), None)[1]
+
+    def _coroutine_done(self, attempt: Attempt, value: Any, error: Optional[BaseException]) -> None:
+        self._settle_later(attempt, value, error)
+
+    def _settle_later(self, attempt: Attempt, value: Any, error: Optional[BaseException]) -> None:
+        """An attempt ended in a thread that must not be held up by a commit: a worker records it."""
+        self.inflight.discard(attempt)
+        self.pool.push_outcome((_Settlement(attempt, value, error), 0))
+
+    def _event_loop(self) -> EventLoop:
+        with self._lock:
+            if self._loop is None:
+                from .coroutines import EventLoop  # asyncio costs 30 ms to import
+
+                self._loop = EventLoop()
+            return self._loop
+
+    def _child_pool(self) -> ChildPool:
+        with self._lock:
+            if self._children is None:
+                from .processes import ChildPool
+
+                self._children = ChildPool()
+            return self._children
+
+    # ------------------------------------------------------------------ stopping
+
+    def close(self, grace: float = 0.0) -> List[Run]:
+        """Stop: nothing further starts, running blocks get ``grace`` seconds and are then told to stop.
+
+        The runs that have not ended; they are suspended, and recorded as far as they got.
+        """
+        self.pool.hold(True)
+        me = threading.current_thread()
+        self._wait_for_blocks(grace, me)
+        for attempt in self.attempts():
+            if attempt.worker is not me:
+                self.timekeeper.ask(attempt, STOPPING)
+        self.timekeeper.poke()
+        self._wait_for_blocks(ASKED_FOR + CONDEMNED_FOR + 0.2, me)
+        left = list(self.runs.values())
+        for worker in self.pool.close():
+            if worker is not me and worker.attempt is None:
+                worker.join(2.0)
+        self.flush()
+        for run in left:
+            run.suspend()
+        self.timekeeper.close()
+        if self._loop is not None:
+            self._loop.close()
+        if self._children is not None:
+            self._children.close(2.0)
+        for _ in range(self._captures):
+            capture.uninstall()
+        self._captures = 0
+        return left
+
+    def _wait_for_blocks(self, seconds: float, me: threading.Thread) -> None:
+        end = time.monotonic() + seconds
+        while any(attempt.worker is not me for attempt in self.attempts()) or self._unsettled():
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.005)
+
+    def _unsettled(self) -> bool:
+        return bool(self.pool.outcomes)
+
+
+class _Settlement:
+    """The outcome of an attempt, on its way to a worker."""
+
+    __slots__ = ("attempt", "value", "error")
+
+    def __init__(self, attempt: Attempt, value: Any, error: Optional[BaseException]) -> None:
+        self.attempt = attempt
+        self.value = value
+        self.error = error
+
+    def perform(self, index: int, worker: Worker) -> Optional[Item]:
+        """Record it."""
+        if self.error is not None:
+            return self.attempt.run.failed(self.attempt, self.error)
+        return self.attempt.run.completed(self.attempt, self.value)

@@ -1,0 +1,135 @@
+"""Telling what failed: the step, the attempt, its arguments, the user's own frames."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, List, NamedTuple, Optional
+
+from ..ground.errors import BlazeError
+from ..remember.codec import preview
+
+#: Parameters whose values are never shown.
+SECRET = re.compile(r"passw|token|secret|api_?key|(^|_)key$|credential|authorization|private", re.IGNORECASE)
+
+#: Longest text of one argument and of all, in characters.
+ARGUMENT_LIMIT = 120
+ARGUMENTS_LIMIT = 1000
+#: Most frames of a traceback that are kept: the outermost and the innermost.
+FRAME_LIMIT = 50
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+
+
+class Failure(NamedTuple):
+    """A failed attempt."""
+
+    step: str
+    attempt: int
+    #: How many attempts the step has in all.
+    allowed: int
+    #: The block's own exception.
+    error: BaseException
+    #: ``type: message``.
+    message: str
+    #: The call, clipped, secrets masked.
+    arguments: str
+    #: The frames of the user's code, as Python prints them.
+    traceback: str
+    #: ``timeout``, ``crashed``, ``cancelled_by_user``, ... or None for an exception of the block.
+    reason: Optional[str] = None
+
+    def __str__(self) -> str:
+        story = f"step '{self.step}', attempt {self.attempt} of {self.allowed}: {self.message}"
+        if self.arguments:
+            story += f"\n  arguments: {self.arguments}"
+        if self.traceback:
+            story += "\n" + "\n".join("  " + line for line in self.traceback.splitlines())
+        return story
+
+
+def describe(
+    error: BaseException,
+    step: str,
+    attempt: int,
+    allowed: int,
+    arguments: Optional[Mapping[str, Any]],
+    reason: Optional[str] = None,
+) -> Failure:
+    """The story of a failed attempt; contained: a failing ``repr`` or ``str`` is named, not raised."""
+    return Failure(
+        step,
+        attempt,
+        allowed,
+        error,
+        one_line(error),
+        show_arguments(arguments) if arguments else "",
+        user_frames(error),
+        reason,
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """``type: message``, the message as the exception tells it."""
+    try:
+        text = str(error)
+    except Exception as inner:
+        text = f"<its str() raised {type(inner).__name__}>"
+    if len(text) > 4000:
+        text = text[:4000] + f"... ({len(text)} characters in all)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def show_arguments(arguments: Mapping[str, Any]) -> str:
+    """``name=value, ...``, clipped; the values of names like password, token, secret and key are masked."""
+    shown: List[str] = []
+    for name, value in arguments.items():
+        text = "***" if SECRET.search(name) else preview(_masked(value))
+        shown.append(f"{name}={text if len(text) <= ARGUMENT_LIMIT else text[: ARGUMENT_LIMIT - 3] + '...'}")
+    text = ", ".join(shown)
+    return text if len(text) <= ARGUMENTS_LIMIT else text[: ARGUMENTS_LIMIT - 3] + "..."
+
+
+def _masked(value: Any, depth: int = 0) -> Any:
+    """The first items of nested dicts with their secrets masked; other values as they are."""
+    if type(value) is dict and depth < 4:
+        return {
+            key: "***" if isinstance(key, str) and SECRET.search(key) else _masked(item, depth + 1)
+            for key, item in list(value.items())[:10]
+        }
+    if type(value) is list and depth < 4:
+        return [_masked(item, depth + 1) for item in value[:10]]
+    return value
+
+
+def user_frames(error: BaseException) -> str:
+    """The traceback without Blaze's own frames, which tell the user nothing."""
+    remote = getattr(error, "blaze_traceback", None)
+    if isinstance(remote, str):
+        return remote
+    try:
+        told = traceback.TracebackException(type(error), error, _first_user_frame(error.__traceback__), limit=None)
+        _shorten(told)
+        return "".join(told.format()).rstrip()
+    except Exception as inner:  # a broken __str__, a source file that is gone
+        return f"{type(error).__name__} (its traceback can't be shown: {type(inner).__name__})"
+
+
+def _first_user_frame(tb: Optional[TracebackType]) -> Optional[TracebackType]:
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        tb = tb.tb_next
+    return tb
+
+
+def _shorten(told: traceback.TracebackException) -> None:
+    """A traceback of a thousand recursive frames keeps its two ends."""
+    if len(told.stack) > FRAME_LIMIT:
+        half = FRAME_LIMIT // 2
+        told.stack[half:-half] = []
+
+
+class FinaliserFailed(BlazeError):
+    """The function under ``@sequences.sequence`` raised; ``__cause__`` is its exception."""

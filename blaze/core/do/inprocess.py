@@ -1,0 +1,25 @@
+"""A run without a scheduler: in memory, in this process, over when the call returns."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import Mapping
+
+from ..ground.context import RunInfo
+from ..ground.names import new_run_id
+from ..what.plan import Plan
+from .engine import Engine
+from .result import RunResult
+
+
+def run_in_memory(plan: Plan, max_workers: int, executors: Mapping[str, Executor]) -> RunResult:
+    """Run a plan with workers of its own and wait for its end. Nothing is recorded."""
+    engine = Engine(min(max_workers, max(1, len(plan.steps))), executors=executors)
+    try:
+        now = engine.clock.time()
+        deadline = None if plan.run_timeout is None else now + plan.run_timeout
+        run = engine.make_run(plan, RunInfo(new_run_id(), plan.seq_id), now, deadline)
+        engine.begin(run)
+        return run.wait(None)
+    finally:
+        engine.close()

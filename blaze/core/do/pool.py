@@ -1,0 +1,196 @@
+"""The workers: threads that take ready steps and carry their runs forward.
+
+There is no coordinator. A worker that ends a step continues with one that became
+ready by it and queues the others here. Threads are made when there is work and no
+idle worker, up to the pool's size; an idle worker waits on a lock of its own and
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Deque, Iterable, List, Optional, Set, Tuple
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
+
+#: A part of some work: an object with ``perform(index, worker)``, which returns the
+#: next item for the same thread or None, and the index to give it.
+Item = Tuple[Any, int]
+
+
+class Worker(threading.Thread):
+    """One thread of the pool. A daemon: a stuck block never keeps the interpreter from exiting."""
+
+    def __init__(self, pool: Pool, number: int) -> None:
+        super().__init__(name=f"blaze-worker-{number}", daemon=True)
+        self.pool = pool
+        #: The attempt that is being made, for the timekeeper to watch.
+        self.attempt: Optional[Attempt] = None
+        #: An exception was raised into this thread: it ends as soon as it leaves the block.
+        self.condemned = False
+        #: Closed while the worker is idle; opened to wake it.
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+    def run(self) -> None:
+        """Work until the pool is closed."""
+        pool = self.pool
+        take = pool.ready.popleft
+        try:
+            while True:
+                item: Optional[Item] = None
+                try:
+                    if pool.outcomes:
+                        item = pool.outcomes.popleft()
+                    elif not pool.held:
+                        item = take()
+                except IndexError:
+                    pass  # another worker was quicker
+                if item is None:
+                    if not pool.park(self):
+                        return
+                    continue
+                item = item[0].perform(item[1], self)
+                while item is not None:
+                    if pool.held:
+                        pool.ready.appendleft(item)
+                        break
+                    item = item[0].perform(item[1], self)
+                if self.condemned:
+                    return
+        except BaseException:
+            # The exception that was raised into a condemned thread may arrive after the block has returned.
+            if not self.condemned:
+                raise
+        finally:
+            pool.left(self)
+
+
+class Pool:
+    """The ready queue and its workers.
+
+    ``ready`` and ``idle`` are deques, whose single operations are atomic. Lock order:
+    ``_lock`` is taken last and held over bookkeeping only.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.ready: Deque[Item] = deque()
+        #: Attempts that ended elsewhere and are to be recorded; taken first, and also while held.
+        self.outcomes: Deque[Item] = deque()
+        #: Nothing further starts while this is set.
+        self.held = False
+        self.closed = False
+        self.workers: Set[Worker] = set()
+        #: Threads that did not leave their block when told to.
+        self.leaked: List[Worker] = []
+        self._idle: Deque[Worker] = deque()
+        self._lock = threading.Lock()
+        self._numbers = 0
+
+    def push(self, item: Item) -> None:
+        """Queue one item and see that somebody takes it."""
+        self.ready.append(item)
+        self._wake()
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Queue several."""
+        before = len(self.ready)
+        self.ready.extend(items)
+        for _ in range(min(len(self.ready) - before, self.size)):
+            if not self._wake():
+                break
+
+    def push_outcome(self, item: Item) -> None:
+        """Queue what records the end of an attempt."""
+        self.outcomes.append(item)
+        self._wake()
+
+    def _wake(self) -> bool:
+        if self.held and not self.outcomes:
+            return False
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            return self._spawn()
+        worker.gate.release()
+        return True
+
+    def _spawn(self) -> bool:
+        with self._lock:
+            if self.closed or len(self.workers) >= self.size:
+                return False
+            self._numbers += 1
+            worker = Worker(self, self._numbers)
+            self.workers.add(worker)
+        worker.start()
+        return True
+
+    def park(self, worker: Worker) -> bool:
+        """Wait for work; False when the worker has to end."""
+        if self.closed or len(self.workers) > self.size:
+            return False
+        self._idle.append(worker)
+        # Whoever pushed before seeing us idle has not woken us: look again before waiting.
+        if (self.ready and not self.held) or self.outcomes or self.closed:
+            try:
+                self._idle.remove(worker)
+            except ValueError:
+                worker.gate.acquire()  # somebody is waking us: take the wake with us
+            return not self.closed
+        worker.gate.acquire()
+        return not self.closed
+
+    def left(self, worker: Worker) -> None:
+        """A worker thread has ended."""
+        with self._lock:
+            self.workers.discard(worker)
+            if worker in self.leaked:
+                self.leaked.remove(worker)
+
+    def condemn(self, worker: Worker) -> None:
+        """Take a worker out whose thread gets an exception raised into it; a new one may take its place."""
+        worker.condemned = True
+        with self._lock:
+            self.workers.discard(worker)
+        if self.ready:
+            self._wake()
+
+    def abandon(self, worker: Worker) -> None:
+        """A condemned worker did not leave its block: count it for as long as it lives."""
+        with self._lock:
+            if worker.is_alive():
+                self.leaked.append(worker)
+
+    def lend(self, places: int) -> None:
+        """One worker waits for another's work (or has stopped waiting): change the capacity by ``places``."""
+        with self._lock:
+            self.size += places
+        if places > 0 and self.ready:
+            self._wake()
+
+    def hold(self, held: bool) -> None:
+        """Stop starting steps, or start again."""
+        self.held = held
+        if not held:
+            for _ in range(min(len(self.ready), self.size)):
+                if not self._wake():
+                    break
+
+    def busy(self) -> List[Worker]:
+        """The workers that are inside a block."""
+        with self._lock:
+            return [worker for worker in self.workers if worker.attempt is not None]
+
+    def close(self) -> List[Worker]:
+        """Let every worker end that is not inside a block; the threads to join."""
+        with self._lock:
+            self.closed = True
+            workers = list(self.workers)
+        while True:
+            try:
+                self._idle.pop().gate.release()
+            except IndexError:
+                return workers

@@ -1,0 +1,706 @@
+"""A run: the state of one execution of a plan, and every transition it makes.
+
+The hot path is :meth:`Run.perform` and :meth:`Run._completed`: they do no logging,
+make no datetime and copy no output. Everything that can go wrong is further down.
+
+``lock`` protects the arrays and is held over bookkeeping only: never over a block's
+code, a commit or another lock, except that rows are appended to the journal's pending
+list, which is a deque and needs none.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Tuple
+
+from ..ground.context import RunInfo, StepContext
+from ..ground.errors import BlazeError, RunSuspended, StateError, StepCancelled, StepTimeout
+from ..ground.status import BlockStatus, RunStatus
+from ..what.plan import Arguments, Plan, RetryPolicy, Step
+from ..what.references import Outputs
+from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
+from .failure import Failure, describe
+from .pool import Item, Worker
+from .result import LogLine, RunResult, StepResult
+from .retrying import retry_delay
+from .rules import mixture_of, skip_reason, starts
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+#: Token of the run's end in the journal, and the index under which a worker is given it to write.
+END = -1
+
+#: Why an attempt was asked to stop, where that is not the user's wish.
+TIMEOUT = "timeout"
+STOPPING = "stopping"
+
+#: Log lines that a run without a state keeps.
+LOG_LINES_KEPT = 10_000
+
+PENDING, RUNNING, RETRYING = BlockStatus.PENDING, BlockStatus.RUNNING, BlockStatus.RETRYING
+COMPLETED, FAILED, SKIPPED, CANCELLED = (
+    BlockStatus.COMPLETED, BlockStatus.FAILED, BlockStatus.SKIPPED, BlockStatus.CANCELLED,
+)  # fmt: skip
+
+
+class Run:
+    """One execution of a plan by one engine."""
+
+    __slots__ = (
+        "engine", "plan", "info", "key", "lock", "context", "steps", "final", "statuses", "reasons", "attempts",
+        "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
+        "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "future", "on_log",
+        "log_lines", "log_count", "row", "ends", "retrying",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        info: RunInfo,
+        context: Context,
+        created_at: float,
+        limit: Optional[float],
+        key: int = 0,
+    ) -> None:
+        size = len(plan.steps)
+        self.engine = engine
+        self.plan = plan
+        self.info = info
+        #: Row of the run in the database.
+        self.key = key
+        self.lock = threading.Lock()
+        self.context = context
+        #: Index of the finaliser, which runs as a step behind all others but is none.
+        self.final = size
+        self.statuses: List[BlockStatus] = [PENDING] * (size + 1)
+        self.reasons: Dict[int, str] = {}
+        self.attempts: List[int] = [0] * (size + 1)
+        self.waiting = plan.waiting.copy()
+        self.outputs = Outputs(size + 1)
+        #: Steps that still have to read each output; None where all outputs are kept.
+        self.consumers: Optional[List[int]] = None if engine.keep_outputs else plan.consumers.copy()
+        # Start of the last attempt and its length, in monotonic seconds.
+        self.started: List[float] = [0.0] * (size + 1)
+        self.seconds_of: List[float] = [0.0] * (size + 1)
+        #: Steps that have not ended, or whose end is not committed.
+        self.open = size
+        #: No step has ended but COMPLETED, and nothing was halted.
+        self.clean = True
+        #: Why nothing further starts.
+        self.halted: Optional[str] = None
+        self.failures: Dict[int, Failure] = {}
+        #: Monotonic time of the first attempt; 0.0 before.
+        self.began = 0.0
+        #: What to add to a monotonic time of this run to get the wall clock's.
+        self.zero = engine.clock.time() - engine.monotonic()
+        #: Monotonic deadline.
+        self.limit = limit
+        #: Epoch seconds.
+        self.created_at = created_at
+        self.ended_at: Optional[float] = None
+        self.seconds = 0.0
+        self.status = RunStatus.PENDING
+        self.reason: Optional[str] = None
+        self.output: Any = None
+        self.future: Future[RunResult] = Future()
+        self.future.set_running_or_notify_cancel()
+        self.on_log = self._keep_log_record if engine.keeps_logs else None
+        self.log_lines: Deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
+        self.log_count = 0
+        #: Whether the database has been told that the run runs.
+        self.row = False
+        self.ends: List[int] = []
+        #: Steps that wait for their next attempt.
+        self.retrying = 0
+
+    # ------------------------------------------------------------------ the hot path
+
+    def perform(self, index: int, worker: Worker) -> Optional[Item]:
+        """Make an attempt of a step in this thread, or set it going elsewhere; what to do next."""
+        if index == END:
+            return self._write_end()
+        step = self.plan.steps[index] if index < self.final else self._finaliser()
+        engine = self.engine
+        attempt = Attempt(self, step, self.attempts[index] + 1)
+        # Seen by the timekeeper before the step counts as RUNNING: who cancels the run
+        # either finds the step not started, or finds this attempt.
+        worker.attempt = attempt
+        attempt.started = started = engine.monotonic()
+        with self.lock:
+            status = self.statuses[index]
+            if status is RETRYING:
+                self.retrying -= 1
+            elif status is not PENDING:
+                worker.attempt = None
+                return None
+            self.statuses[index] = RUNNING
+            self.attempts[index] += 1
+            if not self.began:
+                self.began = started
+        if step.timeout is not None:
+            attempt.limit = limit = started + step.timeout
+            if limit < engine.timekeeper.next_look:
+                engine.timekeeper.poke()
+        try:
+            arguments = step.arguments.bind(self.outputs)
+            if step.kind != "thread":
+                return engine.launch(attempt, arguments, worker)
+            attempt.worker = worker
+            value = self.context.copy().run(call, attempt, step.function, arguments)
+        except BaseException as error:
+            worker.attempt = None
+            return self.failed(attempt, error)
+        worker.attempt = None
+        return self.completed(attempt, value)
+
+    def completed(self, attempt: Attempt, value: Any, pickled: Optional[bytes] = None) -> Optional[Item]:
+        """The block returned."""
+        engine = self.engine
+        step = attempt.place
+        index = step.index
+        seconds = engine.monotonic() - attempt.started
+        if attempt._asked == TIMEOUT:
+            return self.failed(attempt, self._timeout_of(attempt, None))
+        recorder = engine.recorder
+        ready: List[Item] = []
+        with self.lock:
+            if attempt.phase > ASKED:
+                return None
+            attempt.phase = OVER
+            self.statuses[index] = COMPLETED
+            self.started[index] = attempt.started
+            self.seconds_of[index] = seconds
+            self.ends.append(index)
+            if index == self.final:
+                self.output = value
+                return (self, END)
+            self.outputs[index] = value
+            if recorder is None:
+                self._release(index, ready)
+        if recorder is None:
+            return engine.dispatch(ready)
+        try:
+            recorder.completed(
+                self.key,
+                self.info.run_id,
+                index,
+                step.name,
+                self.attempts[index],
+                attempt.started + self.zero,
+                seconds,
+                value,
+                step.persist,
+                attempt.row or attempt.attempt > 1,
+                (self, index),
+                pickled,
+            )
+        except StateError as error:
+            engine.hold_back(lambda: self._record_again(attempt, value, pickled, seconds), error)
+            return None
+        return engine.flush()
+
+    def committed(self, index: int, ready: List[Item]) -> None:
+        """The row of a step, or of the run's end, is safe: let go what waited for it."""
+        if index == END:
+            self._conclude()
+            return
+        with self.lock:
+            self._release(index, ready)
+
+    def _release(self, index: int, ready: List[Item]) -> None:
+        """A step has ended for good: its dependents have one less to wait for. Under the lock."""
+        waiting = self.waiting
+        for target in self.plan.dependents[index]:
+            left = waiting[target] - 1
+            waiting[target] = left
+            if not left:
+                if self.clean:
+                    ready.append((self, target))
+                else:
+                    self._decide(target, ready)
+        if self.consumers is not None:
+            self._let_go(index)
+        self.open -= 1
+        if not self.open:
+            self._all_ended(ready)
+
+    # ------------------------------------------------------------------ starting and ending
+
+    def begin(self) -> List[Item]:
+        """The first items of work."""
+        ready: List[Item] = []
+        with self.lock:
+            if not self.open:
+                self._all_ended(ready)
+                return ready
+            if self.clean and not self.ends:
+                return [(self, index) for index in self.plan.roots]
+            for index, left in enumerate(self.waiting):
+                if not left and self.statuses[index] is PENDING:
+                    self._decide(index, ready)
+        return ready
+
+    def _all_ended(self, ready: List[Item]) -> None:
+        """The finaliser, if nothing failed; then the end. Under the lock."""
+        if self.failures or self.halted or self.statuses[self.final] is not PENDING:
+            ready.append((self, END))
+        else:
+            ready.append((self, self.final))
+
+    def _finaliser(self) -> Step:
+        """The finaliser as a step."""
+        return FinaliserStep(self)
+
+    def _write_end(self) -> Optional[Item]:
+        """Decide how the run ended and record it."""
+        engine = self.engine
+        with self.lock:
+            if self.status.ended or self.ended_at is not None:
+                return None
+            now = engine.monotonic()
+            self.ended_at = now + self.zero
+            self.seconds = max(0.0, self.ended_at - self.created_at)
+            status, reason = self._verdict()
+        recorder = engine.recorder
+        if recorder is None:
+            self.status, self.reason = status, reason
+            self._conclude()
+            return None
+        began = self.began + self.zero if self.began else None
+        try:
+            recorder.run_ended(
+                self.key,
+                self.info.run_id,
+                status,
+                reason,
+                began,
+                self.ended_at,
+                self.seconds,
+                self.output,
+                self._error_text(status),
+                (self, END),
+            )
+        except StateError as error:
+            self.ended_at = None
+            engine.hold_back(lambda: (self, END), error)
+            return None
+        self.reason = reason
+        return engine.flush()
+
+    def _verdict(self) -> Tuple[RunStatus, Optional[str]]:
+        if self.statuses[self.final] is COMPLETED:
+            return RunStatus.COMPLETED, None
+        if self.halted == TIMEOUT:
+            return RunStatus.FAILED, TIMEOUT
+        if self.halted is not None and self.halted != "fail_stop":
+            return RunStatus.CANCELLED, self.halted
+        if self.failures:
+            only = next(iter(self.failures.values()))
+            return RunStatus.FAILED, "finaliser" if self.final in self.failures else only.reason
+        return RunStatus.COMPLETED, None
+
+    def _conclude(self) -> None:
+        """The end is safe: tell whoever waits."""
+        self.status = self._verdict()[0]
+        self.engine.forget(self)
+        if not self.future.done():
+            self.future.set_result(RunResult(self))
+
+    # ------------------------------------------------------------------ failures and retries
+
+    def failed(self, attempt: Attempt, error: BaseException) -> Optional[Item]:
+        """An attempt raised, or was given up. Decides on a retry."""
+        engine = self.engine
+        seconds = engine.monotonic() - attempt.started
+        if attempt.phase == CONDEMNED:
+            return None  # the timekeeper settles it when this thread has ended
+        verdict = attempt._asked
+        if verdict == TIMEOUT and not isinstance(error, StepTimeout):
+            error = self._timeout_of(attempt, error)
+        return self._settle(attempt, error, verdict, seconds)
+
+    def give_up(self, attempt: Attempt, error: BaseException) -> Optional[Item]:
+        """Settle an attempt that does not end by itself; what it returns later is discarded."""
+        if isinstance(error, StepTimeout):
+            error = self._timeout_of(attempt, None)
+        return self._settle(attempt, error, attempt._asked, self.engine.monotonic() - attempt.started)
+
+    def _settle(self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float) -> Optional[Item]:
+        engine, step, index = self.engine, attempt.place, attempt.place.index
+        policy = step.retry
+        reason = verdict if verdict else "crashed" if getattr(error, "blaze_crash", False) else None
+        failure = describe(error, step.name, attempt.attempt, policy.retries + 1, self._told(step), reason)
+        spread = random.uniform(-1.0, 1.0) if policy.jitter else 0.0
+        ready: List[Item] = []
+        delay: Optional[float] = None
+        with self.lock:
+            if attempt.phase == OVER:
+                return None
+            attempt.phase = OVER
+            self.started[index], self.seconds_of[index] = attempt.started, seconds
+            if verdict == STOPPING or self.halted == STOPPING:
+                self.statuses[index] = PENDING  # the next start makes this attempt again
+                self.attempts[index] -= 1
+                return None
+            if verdict is None or verdict == TIMEOUT:
+                delay = None if self.halted else retry_delay(policy, attempt.attempt, error, spread)
+                if delay is not None:
+                    self.statuses[index] = RETRYING
+                    self.retrying += 1
+                    self.failures.pop(index, None)
+                    self._record_attempt(attempt, failure, seconds)
+                    self._record_retry(attempt, failure, delay)
+                else:
+                    self.statuses[index] = FAILED
+                    self.failures[index] = failure
+                    self._record_attempt(attempt, failure, seconds)
+                    self._step_ended(index, FAILED, reason, ready, failure.message)
+                    if self.plan.fail_stop and self.halted is None and index != self.final:
+                        self._halt("fail_stop", ready)
+            else:
+                self._record_attempt(attempt, failure, seconds)
+                self.statuses[index] = CANCELLED
+                self._step_ended(index, CANCELLED, verdict, ready, failure.message)
+        if delay is not None:
+            if delay <= 0.0:
+                engine.pool.push((self, index))
+            else:
+                engine.timekeeper.call_at(engine.monotonic() + delay, (self, index))
+        mine = engine.dispatch(ready)
+        return engine.flush(mine)
+
+    def _step_ended(
+        self, index: int, status: BlockStatus, reason: Optional[str], ready: List[Item], error: Optional[str] = None
+    ) -> None:
+        """A step that was attempted ended without an output. Under the lock."""
+        self.clean = False
+        self.ends.append(index)
+        if reason:
+            self.reasons[index] = reason
+        if index == self.final:
+            ready.append((self, END))
+            return
+        self.outputs.absent.add(index)
+        recorder = self.engine.recorder
+        if recorder is None:
+            self._release(index, ready)
+        else:
+            recorder.step(
+                self.key,
+                index,
+                status,
+                reason,
+                self.attempts[index],
+                self.started[index] + self.zero,
+                self.seconds_of[index],
+                error,
+                token=(self, index),
+            )
+
+    def _record_attempt(self, attempt: Attempt, failure: Failure, seconds: float) -> None:
+        recorder = self.engine.recorder
+        if recorder is not None and attempt.place.index != self.final:
+            recorder.attempt(
+                self.key,
+                attempt.place.index,
+                attempt.attempt,
+                attempt.started + self.zero,
+                seconds,
+                failure.reason,
+                failure.message,
+                failure.arguments or None,
+                failure.traceback or None,
+            )
+
+    def _record_retry(self, attempt: Attempt, failure: Failure, delay: float) -> None:
+        recorder = self.engine.recorder
+        if recorder is not None:
+            started = attempt.started + self.zero
+            recorder.step(
+                self.key,
+                attempt.place.index,
+                RETRYING,
+                failure.reason,
+                attempt.attempt,
+                started,
+                self.seconds_of[attempt.place.index],
+                failure.message,
+                self.engine.clock.time() + delay,
+            )
+
+    def _timeout_of(self, attempt: Attempt, cause: Optional[BaseException]) -> StepTimeout:
+        if self.halted == TIMEOUT:
+            text = f"the run went past its limit of {self.plan.run_timeout} s (seq_run_timeout)"
+        else:
+            text = f"the attempt ran past its limit of {attempt.place.timeout} s"
+        error = StepTimeout(text)
+        if cause is not None:
+            # The frames tell where the block was when it was stopped.
+            error.__traceback__ = cause.__traceback__
+            if not isinstance(cause, (StepCancelled, BlazeError)):
+                error.__cause__ = cause
+        return error
+
+    def _told(self, step: Step) -> Optional[Dict[str, Any]]:
+        """The arguments of a step, for its failure's story."""
+        try:
+            return None if step.index == self.final else step.arguments.bind(self.outputs)
+        except Exception:
+            return dict(step.arguments.constants)
+
+    def _record_again(self, attempt: Attempt, value: Any, pickled: Optional[bytes], seconds: float) -> Optional[Item]:
+        recorder = self.engine.recorder
+        if recorder is None:
+            return None
+        step = attempt.place
+        recorder.completed(
+            self.key, self.info.run_id, step.index, step.name, self.attempts[step.index], attempt.started + self.zero,
+            seconds, value, step.persist, True, (self, step.index), pickled,
+        )  # fmt: skip
+        return self.engine.flush()
+
+    # ------------------------------------------------------------------ skipping and halting
+
+    def _decide(self, index: int, ready: List[Item]) -> None:
+        """Start or skip a step whose dependencies have ended, and what follows from it. Under the lock."""
+        stack = [index]
+        dependencies, dependents = self.plan.dependencies, self.plan.dependents
+        while stack:
+            index = stack.pop()
+            if self.statuses[index] is not PENDING:
+                continue
+            mixture = mixture_of(self.statuses[source] for source in dependencies[index])
+            if starts(self.plan.steps[index].run_when, mixture):
+                ready.append((self, index))
+                continue
+            self._drop(index, SKIPPED, skip_reason(mixture))
+            for target in dependents[index]:
+                self.waiting[target] -= 1
+                if not self.waiting[target]:
+                    stack.append(target)
+            if not self.open:
+                self._all_ended(ready)
+
+    def _drop(self, index: int, status: BlockStatus, reason: str) -> None:
+        """A step ends without having been attempted. Under the lock."""
+        self.statuses[index] = status
+        self.reasons[index] = reason
+        self.outputs.absent.add(index)
+        self.clean = False
+        self.open -= 1
+        if self.consumers is not None:
+            self._consumed(index)
+        if self.engine.recorder is not None:
+            self.engine.recorder.step(self.key, index, status, reason, self.attempts[index], None, None)
+
+    def halt(self, reason: str) -> bool:
+        """Start nothing further, and ask what runs to stop; whether the run was still going."""
+        ready: List[Item] = []
+        with self.lock:
+            if self.ended_at is not None or self.halted not in (None, "fail_stop"):
+                return False
+            self._halt(reason, ready)
+            if self.engine.recorder is not None:
+                self.engine.recorder.run_halted(self.key, reason)
+        engine = self.engine
+        engine.timekeeper.ask_all(self, reason)
+        mine = engine.flush(engine.dispatch(ready))
+        if mine is not None:
+            engine.pool.push(mine)
+        return True
+
+    def cancel(self, reason: str) -> bool:
+        """Cancel the run; whether it was still going."""
+        return self.halt(reason)
+
+    def _halt(self, reason: str, ready: List[Item]) -> None:
+        """Cancel every step that has not started. Under the lock."""
+        self.halted = reason
+        self.clean = False
+        was_open = self.open
+        for index in range(self.final):
+            status = self.statuses[index]
+            if status is PENDING or status is RETRYING:
+                self._drop(index, CANCELLED, reason)
+        self.retrying = 0
+        if was_open and not self.open:
+            self._all_ended(ready)
+        elif not self.open and self.statuses[self.final] is PENDING:
+            self.statuses[self.final] = CANCELLED
+            ready.append((self, END))
+
+    def suspend(self) -> None:
+        """The scheduler stops: leave the run as it is recorded, for the next start."""
+        with self.lock:
+            if self.ended_at is not None and self.status.ended:
+                return
+            self.halted = STOPPING
+        if not self.future.done():
+            self.future.set_exception(
+                RunSuspended(f"the scheduler stopped before run {self.info.run_id} ended; the next start resumes it")
+            )
+
+    # ------------------------------------------------------------------ outputs
+
+    def _let_go(self, index: int) -> None:
+        """``keep_outputs=False``: an ended step has read what it needed. Under the lock."""
+        consumers = self.consumers
+        if consumers is None:
+            return
+        if not consumers[index]:
+            self.outputs[index] = None
+            self.outputs.absent.add(index)
+        self._consumed(index)
+
+    def _consumed(self, index: int) -> None:
+        consumers = self.consumers
+        if consumers is None:
+            return
+        for source in self.plan.steps[index].arguments.sources:
+            consumers[source] -= 1
+            if not consumers[source]:
+                self.outputs[source] = None
+                self.outputs.absent.add(source)
+
+    def has_output(self, index: int) -> bool:
+        """Whether a step has an output that is still at hand."""
+        return self.statuses[index] is COMPLETED and index not in self.outputs.absent
+
+    # ------------------------------------------------------------------ being asked
+
+    def wall(self, moment: float) -> float:
+        """Epoch seconds of a monotonic time."""
+        return moment + self.zero
+
+    @property
+    def state(self) -> RunStatus:
+        """State at this instant: RUNNING from the first attempt on, whether or not that is written down yet."""
+        return RunStatus.RUNNING if self.began and not self.status.ended else self.status
+
+    def status_of(self, index: int) -> BlockStatus:
+        """State of a step."""
+        return self.statuses[index]
+
+    def step_result(self, index: int) -> StepResult:
+        """How a step ended."""
+        attempts = self.attempts[index]
+        started = self.started[index]
+        return StepResult(
+            self.plan.steps[index].name,
+            self.statuses[index],
+            self.reasons.get(index),
+            attempts,
+            started + self.zero if started else None,
+            self.seconds_of[index] if started else None,
+            self.outputs[index] if self.has_output(index) else None,
+            self.failures.get(index),
+        )
+
+    def ended_order(self) -> List[int]:
+        """Indexes of the steps that were attempted, in the order of their ends."""
+        return [index for index in self.ends if index != self.final]
+
+    def final_failures(self) -> List[Failure]:
+        """The failures, in the order of the sequence."""
+        return [self.failures[index] for index in sorted(self.failures)]
+
+    def error_text(self) -> Optional[str]:
+        """What went wrong."""
+        return self._error_text(self.status)
+
+    def _error_text(self, status: RunStatus) -> Optional[str]:
+        if status is RunStatus.COMPLETED or not status.ended:
+            return None
+        told = [str(failure) for failure in self.final_failures()]
+        if self.halted == TIMEOUT and not told:
+            told.append(f"the run went past its limit of {self.plan.run_timeout} s (seq_run_timeout)")
+        if self.engine.recorder is not None and self.engine.recorder.results is not None and told:
+            told.append(f"resume with: blazed retry {self.info.run_id}")
+        return "\n".join(told) or None
+
+    def wait(self, timeout: Optional[float]) -> RunResult:
+        """Wait for the end."""
+        thread = threading.current_thread()
+        if isinstance(thread, Worker) and thread.pool is self.engine.pool and not self.future.done():
+            # A block that waits for another run holds a worker which that run may need.
+            self.engine.pool.lend(1)
+            try:
+                return self._wait(timeout)
+            finally:
+                self.engine.pool.lend(-1)
+        return self._wait(timeout)
+
+    def _wait(self, timeout: Optional[float]) -> RunResult:
+        try:
+            return self.future.result(timeout)
+        except FutureTimeout:
+            if self.future.done():
+                raise
+            raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s") from None
+
+    def _keep_log_record(self, context: StepContext, record: logging.LogRecord) -> None:
+        """A block logged something: keep it with the run."""
+        self.log_count += 1
+        recorder = self.engine.recorder
+        if self.engine.keep_log is not None:
+            self.engine.keep_log(context, record)
+        try:
+            message = record.getMessage()
+        except Exception as error:
+            message = f"{record.msg!s:.200} (its arguments don't fit: {error})"
+        if record.exc_info and record.exc_info[0] is not None:
+            message += "\n" + logging.Formatter().formatException(record.exc_info)
+        if recorder is None:
+            self.log_lines.append(
+                LogLine(record.created, record.levelno, record.name, message, context.step, context.attempt)
+            )
+        elif self.log_count <= LOG_LINES_KEPT:
+            index = self.plan.index.get(context.step)
+            recorder.log_line(
+                self.key, index, context.attempt, record.created, record.levelno, record.name, message
+            )
+            if self.log_count == LOG_LINES_KEPT:
+                recorder.log_line(
+                    self.key, None, None, record.created, logging.WARNING, "blaze",
+                    f"further lines of this run are not kept (limit {LOG_LINES_KEPT})",
+                )  # fmt: skip
+
+
+class FinaliserStep(Step):
+    """The function under ``@sequences.sequence``, run like a step when all steps have ended."""
+
+    __slots__ = ()
+
+    def __init__(self, run: Run) -> None:
+        self.index = run.final
+        self.name = "(finaliser)"
+        self.function = run.plan.finaliser_call
+        self.arguments = _AllOutputs(run)
+        self.run_when = "all_done"
+        self.retry = RetryPolicy(0, 0.0)
+        self.timeout = None
+        self.kind = run.plan.finaliser_kind
+        self.persist = True
+        self.where = f"seq '{run.plan.seq_id}', finaliser"
+
+
+class _AllOutputs(Arguments):
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        super().__init__({}, (), (), frozenset())
+        self.run = run
+
+    def bind(self, outputs: Outputs) -> Dict[str, Any]:
+        run = self.run
+        return {
+            "context": {step.name: outputs[step.index] for step in run.plan.steps if run.has_output(step.index)}
+        }

@@ -1,0 +1,280 @@
+"""The timekeeper: the one thread that watches the clock for an engine.
+
+It starts what is due (retries), stops what is overdue (attempts and runs), writes
+down what has been running for a while, and tries again what could not be written.
+While nothing runs it sleeps and costs nothing.
+
+Stopping an attempt takes up to four steps: at its limit the block is *asked*
+(``current().cancelled``; a process is killed, a coroutine cancelled); if it is still
+there after ``ASKED_FOR`` an exception is raised into its thread, which is then never
+used again (*condemned*); when the thread has left the block, or after
+``CONDEMNED_FOR`` at the latest, the attempt is settled as failed. A thread that is
+still inside then is *abandoned*: counted by ``status()``, and replaced.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
+
+from ..ground.errors import StepCancelled, StepTimeout
+from ..ground.status import RunStatus
+from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
+from .pool import Item, Worker
+from .run import STOPPING, TIMEOUT, Run
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+#: Seconds that a block has to stop by itself before an exception is raised into its thread.
+ASKED_FOR = 0.1
+#: Seconds that the exception has to get the thread out of the block.
+CONDEMNED_FOR = 0.2
+#: That a step or a run has started is written if it is still running after this many seconds.
+SHOWN_AFTER = 0.1
+#: Seconds between two looks while blocks run, while runs wait, and the longest sleep ever
+#: (a laptop that slept, a clock that was set: RELIABILITY T8).
+LOOK_BUSY, LOOK_WAITING, LOOK_LONGEST = 0.05, 0.5, 30.0
+#: Looks without any run before the timekeeper goes to sleep for good.
+LINGER = 20
+
+log = logging.getLogger("blaze.engine")
+
+
+class Timekeeper:
+    """Watches the clock for one engine. ``_lock`` protects the heap and is held over nothing else."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._monotonic = engine.monotonic
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._due: List[Tuple[float, int, Item]] = []
+        self._numbers = itertools.count()
+        self._thread: Optional[threading.Thread] = None
+        self._closed = False
+        self._stopping: Dict[Attempt, None] = {}
+        self._quiet = 0
+        self._retry_write_at = 0.0
+        #: Monotonic time of the next look at the latest; who has something earlier pokes.
+        self.next_look = 0.0
+        #: Nothing runs; who begins a run pokes.
+        self.asleep = False
+        #: How often the loop died and was restarted, and of what last.
+        self.deaths = 0
+        self.last_death: Optional[str] = None
+
+    # ------------------------------------------------------------------ asking for something
+
+    def start(self) -> None:
+        """Start the thread, if it is not running."""
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._main, name="blaze-timekeeper", daemon=True)
+                self._thread.start()
+
+    def poke(self) -> None:
+        """Look now."""
+        self.next_look = 0.0
+        self._event.set()
+
+    def call_at(self, moment: float, item: Item) -> None:
+        """Queue ``item`` at a monotonic time."""
+        with self._lock:
+            heapq.heappush(self._due, (moment, next(self._numbers), item))
+        if moment < self.next_look:
+            self.poke()
+
+    def ask_all(self, run: Run, reason: str) -> None:
+        """Ask every attempt of a run to stop."""
+        for attempt in self._engine.attempts():
+            if attempt.run is run:
+                self.ask(attempt, reason)
+        self.poke()
+
+    def ask(self, attempt: Attempt, reason: str) -> None:
+        """Ask one attempt to stop. First come, first served: a later reason changes nothing."""
+        with attempt.run.lock:
+            if attempt.phase != LIVE:
+                return
+            attempt.phase = ASKED
+            attempt.asked_at = self._monotonic()
+            attempt._asked = reason
+            self._stopping[attempt] = None
+        if attempt.stop is not None:
+            attempt.stop()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._event.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
+
+    # ------------------------------------------------------------------ the loop
+
+    def _main(self) -> None:
+        while not self._closed:
+            try:
+                wait = self._look(self._monotonic())
+            except Exception as error:
+                # Never silently: health() tells, and the loop goes on.
+                self.deaths += 1
+                self.last_death = f"{type(error).__name__}: {error}"
+                log.exception("the timekeeper failed and goes on")
+                wait = LOOK_WAITING
+            self.asleep = wait > LOOK_WAITING
+            self.next_look = self._monotonic() + wait
+            self._engine.clock.wait(self._event, wait)
+            self._event.clear()
+
+    def _look(self, now: float) -> float:
+        """Do all that is due; seconds until the next look."""
+        engine = self._engine
+        self._start_due(now)
+        attempts = engine.attempts()
+        self._watch_attempts(attempts, now)
+        self._stop_overdue_runs(now)
+        self._push_on(now)
+        self._settle_stopping(now)
+        self._write_pending(now)
+        return self._next_wait(now, bool(attempts))
+
+    def _next_wait(self, now: float, busy: bool) -> float:
+        engine = self._engine
+        if self._stopping:
+            wait = 0.01
+        elif busy or engine.journal_waits():
+            wait = LOOK_BUSY
+        elif engine.runs:
+            wait = LOOK_WAITING
+        else:
+            self._quiet += 1
+            idle = self._quiet >= LINGER and not engine.do_idle_work()
+            wait = LOOK_LONGEST if idle else LOOK_BUSY
+        if engine.runs:
+            self._quiet = 0
+        with self._lock:
+            if self._due:
+                wait = min(wait, self._due[0][0] - now)
+        limits = [attempt.limit for attempt in engine.attempts() if attempt.limit is not None]
+        limits += [run.limit for run in list(engine.runs.values()) if run.limit is not None]
+        if limits:
+            wait = min(wait, min(limits) - now)
+        return max(wait, 0.001)
+
+    def _start_due(self, now: float) -> None:
+        ready: List[Item] = []
+        with self._lock:
+            while self._due and self._due[0][0] <= now:
+                ready.append(heapq.heappop(self._due)[2])
+        if ready:
+            self._engine.pool.extend(ready)
+
+    def _watch_attempts(self, attempts: Iterable[Attempt], now: float) -> None:
+        recorder = self._engine.recorder
+        for attempt in attempts:
+            if attempt.limit is not None and now >= attempt.limit:
+                self.ask(attempt, TIMEOUT)
+            if recorder is None or attempt.place.index == attempt.run.final:
+                continue
+            run, index = attempt.run, attempt.place.index
+            if not attempt.row and now - attempt.started >= SHOWN_AFTER:
+                with run.lock:
+                    if attempt.phase == OVER or attempt.row or run.attempts[index] != attempt.attempt:
+                        continue
+                    attempt.row = True
+                    recorder.step(
+                        run.key, index, run.statuses[index], None, attempt.attempt, run.wall(attempt.started), None
+                    )
+            if attempt.row and attempt._progress != attempt.shown and attempt._progress is not None:
+                attempt.shown = attempt._progress
+                recorder.progress(run.key, index, *attempt._progress)
+
+    def _stop_overdue_runs(self, now: float) -> None:
+        recorder = self._engine.recorder
+        for run in list(self._engine.runs.values()):
+            if run.limit is not None and now >= run.limit:
+                run.halt(TIMEOUT)
+            if recorder is not None and not run.row and run.began and now - run.began >= SHOWN_AFTER:
+                with run.lock:
+                    if run.ended_at is None and run.status is RunStatus.PENDING:
+                        run.row = True
+                        recorder.run_started(run.key, run.wall(run.began))
+
+    # ------------------------------------------------------------------ stopping
+
+    def _push_on(self, now: float) -> None:
+        """Raise an exception into the threads of blocks that were asked and are still there."""
+        for attempt in list(self._stopping):
+            if attempt.phase != ASKED or now < attempt.asked_at + ASKED_FOR or attempt.stop is not None:
+                continue
+            worker = attempt.worker
+            if worker is None:
+                continue
+            with attempt.run.lock:
+                # Under the lock: a block that has just returned is OVER, and its thread is left alone.
+                if attempt.phase != ASKED:
+                    continue
+                attempt.phase = CONDEMNED
+                self._engine.pool.condemn(worker)
+                raise_in_thread(worker)
+
+    def _settle_stopping(self, now: float) -> None:
+        engine = self._engine
+        for attempt in list(self._stopping):
+            if attempt.phase == OVER:
+                self._stopping.pop(attempt, None)
+                continue
+            worker = attempt.worker
+            patience = ASKED_FOR + CONDEMNED_FOR
+            gone = attempt.phase == CONDEMNED and worker is not None and not worker.is_alive()
+            if not gone and now < attempt.asked_at + patience:
+                continue
+            if not gone and worker is not None and attempt.phase == CONDEMNED:
+                engine.pool.abandon(worker)
+                log.warning(
+                    "step '%s' of run %s did not stop when told to; its thread is left behind and replaced",
+                    attempt.step,
+                    attempt.info.run_id,
+                )
+            self._stopping.pop(attempt, None)
+            engine.inflight.discard(attempt)
+            item = attempt.run.give_up(attempt, StepTimeout("") if attempt._asked == TIMEOUT else StepCancelled(""))
+            if item is not None:
+                engine.pool.push(item)
+
+    # ------------------------------------------------------------------ writing
+
+    def _write_pending(self, now: float) -> None:
+        engine = self._engine
+        journal = engine.journal
+        if journal is None:
+            return
+        if journal.fault is not None:
+            if now < self._retry_write_at:
+                return
+            self._retry_write_at = now + journal.retry_delay()
+        item = engine.flush()
+        if item is not None:
+            engine.pool.push(item)
+        if journal.fault is None:
+            engine.record_held_back()
+
+
+def raise_in_thread(worker: Worker) -> bool:
+    """Raise :class:`StepCancelled` in a thread at its next bytecode; a thread inside a C call does not notice."""
+    import ctypes  # needed for the first block that overstays only
+
+    if worker.ident is None:
+        return False
+    return bool(
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(StepCancelled))
+    )
+
+
+__all__ = ["STOPPING", "TIMEOUT", "Timekeeper", "raise_in_thread"]

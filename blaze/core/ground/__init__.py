@@ -1,0 +1,1 @@
+"""Ground floor: errors, states, names, clocks, the running step's context. Imports no other floor."""

@@ -1,0 +1,169 @@
+"""How outputs are written down: pickled once, large ones to a file of their own, each with a preview.
+
+Only the process that runs blocks reads pickles back, and only from its own state
+directory; queries, status and everything that answers a socket use the previews.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import reprlib
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from ..ground.errors import StateError
+
+#: Pickles up to this many bytes stand in the database; larger ones in ``results/``.
+INLINE_LIMIT = 64 * 1024
+#: Longest preview, in characters.
+PREVIEW_LIMIT = 200
+#: Fixed, so that every supported Python reads what any other wrote.
+PICKLE_PROTOCOL = 5
+
+
+class Stored(NamedTuple):
+    """An output as it goes into the database."""
+
+    #: The pickle, if it is small.
+    inline: Optional[bytes]
+    #: Name of the file below ``results/``, if it is large.
+    spilled: Optional[str]
+    preview: str
+
+
+class NotStorable(Exception):
+    """The output can't be pickled; the message says why."""
+
+
+class Preview(reprlib.Repr):
+    """A bounded ``repr``: it never looks at more than a few items of a container."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = 6
+        self.maxdict = 6
+        self.maxstring = self.maxother = 120
+        self.maxlong = 60
+        self.maxlevel = 4
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """Anything else: its own ``repr``, clipped; a failing one is named, not raised."""
+        try:
+            text = repr(x)
+        except Exception as error:
+            return f"<{type(x).__name__}: repr() raised {type(error).__name__}>"
+        return text if len(text) <= self.maxother else text[: self.maxother - 3] + "..."
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Integers beyond the interpreter's limit of digits are told by their size."""
+        return repr(x) if x.bit_length() < 4096 else f"<int of {x.bit_length()} bits>"
+
+
+_preview = Preview()
+_PLAIN = frozenset({float, bool, type(None)})
+
+
+def preview(value: Any) -> str:
+    """A short, bounded text for people."""
+    kind = type(value)
+    if kind in _PLAIN or (kind is int and -(1 << 64) < value < (1 << 64)):
+        return repr(value)
+    text = _preview.repr(value)
+    text = text if len(text) <= PREVIEW_LIMIT else text[: PREVIEW_LIMIT - 3] + "..."
+    # A lone surrogate can't be stored as UTF-8.
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def pickled(value: Any) -> bytes:
+    """The pickle of an output. Raises :class:`NotStorable`."""
+    try:
+        return pickle.dumps(value, PICKLE_PROTOCOL)
+    except Exception as error:  # pickling runs the value's own code, which may raise anything
+        raise NotStorable(f"{type(error).__name__}: {error}") from error
+
+
+class ResultFiles:
+    """The files of large outputs, one directory a run."""
+
+    def __init__(self, directory: Path, sync: bool) -> None:
+        self._directory = directory
+        self._sync = sync
+
+    def write(self, run_id: str, name: str, data: bytes) -> str:
+        """Write a pickle; its name relative to ``results/``. Whole or not at all: made aside, then renamed."""
+        folder = self._directory / run_id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = folder / f"{name}.pickle"
+        aside = folder / f".{name}.{os.getpid()}.part"
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            with memoryview(data) as view:
+                written = 0
+                while written < len(view):
+                    written += os.write(descriptor, view[written : written + (1 << 26)])
+            if self._sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(aside, target)
+        if self._sync:
+            _sync_directory(folder)
+            _sync_directory(self._directory)
+        return f"{run_id}/{target.name}"
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file that :meth:`write` named. Raises :class:`StateError` if it is gone."""
+        try:
+            return (self._directory / name).read_bytes()
+        except OSError as error:
+            raise StateError(f"the output stored in {self._directory / name} can't be read: {error}") from error
+
+    def link(self, name: str, run_id: str) -> str:
+        """Make a file of one run belong to another run too, without copying it where links work."""
+        target = self._directory / run_id / name.rpartition("/")[2]
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            os.link(self._directory / name, target)
+        except FileExistsError:
+            pass
+        except OSError:
+            return self.write(run_id, target.stem, self.read(name))
+        return f"{run_id}/{target.name}"
+
+    def remove(self, run_id: str) -> None:
+        """Delete all files of a run."""
+        folder = self._directory / run_id
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            return
+        for name in names:
+            try:
+                os.unlink(folder / name)
+            except OSError:
+                continue
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return
+
+
+def unpickled(data: bytes) -> Any:
+    """The output that a pickle of our own state directory holds.
+
+    The one place in Blaze that loads pickles from the state. Its callers run blocks,
+    so whoever may write into the state directory (mode 0700) could run code anyway.
+    """
+    try:
+        return pickle.loads(data)
+    except Exception as error:  # a class that moved or changed may raise anything
+        raise StateError(f"a stored output can't be read back: {type(error).__name__}: {error}") from error
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

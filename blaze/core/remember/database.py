@@ -1,0 +1,218 @@
+"""Opening the state file: created whole or not at all, checked before it is used, always through SQLite.
+
+The file is never opened with ``open()``: closing any plain descriptor of it drops
+every POSIX lock that SQLite holds on it in this process, and commits get lost
+(RELIABILITY S3; https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Iterator, Optional
+from urllib.parse import quote
+
+from ..ground.errors import StateError, ValidationError, Fault
+from . import schema
+
+#: Name of the database in the state directory.
+FILE_NAME = "blaze.db"
+#: How long one statement waits for another process's write, in seconds.
+BUSY_TIMEOUT = 30.0
+#: ``synchronous`` of each durability level.
+SYNCHRONOUS = {"process": "NORMAL", "power": "FULL", "memory": "OFF"}
+
+#: File systems on which WAL's shared memory and POSIX locks can't be relied on.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "9p", "fuse.sshfs", "fuse.s3fs",
+     "fuse.glusterfs", "ncpfs", "beegfs", "fuse.gcsfuse", "fuse.rclone"}
+)  # fmt: skip
+
+
+def check_durability(durability: object) -> str:
+    """``durability`` itself; raises :class:`ValidationError` if it is no level."""
+    if isinstance(durability, str) and durability in SYNCHRONOUS:
+        return durability
+    raise ValidationError([Fault("durability", f"one of {', '.join(SYNCHRONOUS)}; got {durability!r}")])
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the state directory (mode 0700), or check that an existing one is safe to use.
+
+    Raises :class:`StateError` for one that belongs to another user, that others may
+    write to, or that lies on a network file system.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = os.stat(directory)
+    except OSError as error:
+        raise StateError(f"the state directory {directory} can't be made: {error.strerror or error}") from error
+    if not stat.S_ISDIR(info.st_mode):
+        raise StateError(f"the state directory {directory} is not a directory")
+    if hasattr(os, "getuid"):
+        if info.st_uid not in (os.getuid(), 0):
+            raise StateError(f"the state directory {directory} belongs to another user (uid {info.st_uid})")
+        if info.st_mode & 0o022:
+            raise StateError(
+                f"others may write to the state directory {directory} (mode {stat.S_IMODE(info.st_mode):04o}), and "
+                f"what is stored there is trusted: run chmod go-w {directory}"
+            )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise StateError(f"the state directory {directory} is not writable")
+    kind = file_system_of(directory)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StateError(
+            f"the state directory {directory} is on a network file system ({kind}), where SQLite's locks can't be "
+            "relied on; choose a directory on a local disk"
+        )
+
+
+def file_system_of(path: Path) -> Optional[str]:
+    """Type of the file system that holds ``path``, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        real = os.path.realpath(path)
+    except OSError:
+        return None
+    best = ("", None)
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(), after.split()
+        if len(fields) < 5 or not tail:
+            continue
+        mount = fields[4].replace("\\040", " ")
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best[0]):
+            best = (mount, tail[0])  # type: ignore[assignment]
+    return best[1]
+
+
+def open_writer(path: Path, durability: str) -> sqlite3.Connection:
+    """The one writing connection of this process, on a file that is created if there is none.
+
+    Checkpoints are off: the journal makes them, one at a time.
+    """
+    if not path.exists():
+        _create(path)
+    elif path.stat().st_size == 0:
+        raise StateError(
+            f"{path} is empty; a state file is never left so by Blaze, and it was left as it is. Restore it from "
+            "a backup, or move it away to start anew"
+        )
+    connection = _connect(path)
+    try:
+        with _explained(path):
+            schema.migrate(connection, str(path))
+        _set_up(connection, path, durability)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_memory() -> sqlite3.Connection:
+    """A database that lives in this process's memory."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    schema.create(connection)
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that can't write, for queries. Raises :class:`StateError` if there is no state yet."""
+    if not path.exists():
+        raise StateError(f"there is no state in {path.parent} yet")
+    with _explained(path):
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro",
+            uri=True,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            schema.check(connection, str(path))
+            connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file under another name and link it to its own.
+
+    So it exists only once it is complete, whenever the process is killed, and of
+    several processes that start at once exactly one makes it.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.close(descriptor)  # an empty file of our own that SQLite has not seen yet
+    try:
+        connection = _connect(aside)
+        try:
+            with _explained(path):
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                # Written to the file itself, which has no journal yet and nobody else knows.
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute("BEGIN IMMEDIATE")
+                schema.create(connection)
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    except OSError as error:
+        raise StateError(f"{path} can't be made: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _explained(path):
+        return sqlite3.connect(str(path), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+
+
+def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None:
+    with _explained(path):
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StateError(
+                f"SQLite could not switch {path} to its write-ahead log (it says '{mode}'); "
+                "choose a state directory on a local disk"
+            )
+        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA foreign_keys = ON")
+        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if _is_small(path) else "ok"
+    if damage != "ok":
+        raise StateError(f"{path} is damaged ({damage}); restore a backup with 'blazed db', or move the file away")
+
+
+def _is_small(path: Path) -> bool:
+    # quick_check reads the whole file; beyond this it is 'blazed db check' that does it.
+    return path.stat().st_size < 8 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors on opening, as a :class:`StateError` that says what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "not a database" in text or "malformed" in text:
+            advice = "it is not a SQLite database, or damaged; it was left as it is. Restore a backup or move it away"
+        elif "locked" in text or "busy" in text:
+            advice = f"another program has been writing to it for {BUSY_TIMEOUT:.0f} s; find it with 'fuser {path}'"
+        elif "readonly" in text or "unable to open" in text:
+            advice = "check that it and its directory are writable by this user"
+        elif "full" in text:
+            advice = "the disk is full; make room"
+        else:
+            advice = "see the message of SQLite"
+        raise StateError(f"{path} can't be opened ({text}): {advice}") from error

@@ -1,0 +1,239 @@
+"""The journal: the one writing connection of a process, and group commit by whoever is there.
+
+A worker appends what it has to record to ``pending`` and then calls :meth:`Journal.commit`
+if it gets the lock without waiting. Whoever holds the lock commits all that is
+pending, also for the others, in one transaction; the tokens of what is now safe are
+returned, and the engine releases the steps that waited for it. So a chain costs one
+commit a step, a fan-out one commit for many steps, and no worker ever waits for
+another's commit.
+
+What can't be written (disk full, a lock that another program holds) stays pending
+and is tried again; nothing that depends on it goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple, TypeVar
+
+from ..ground.errors import StateError
+from ..ground.filelock import try_lock
+from .database import open_memory, open_writer
+
+#: Most rows in one transaction: bounds how long others wait for it.
+BATCH_LIMIT = 1000
+#: Commits after which the log is folded into the database. A commit of one step
+#: writes one to three pages of 4 KiB, so the log stays below about 12 MiB.
+COMMITS_PER_CHECKPOINT = 1000
+#: Seconds between two attempts to write what could not be written.
+RETRY_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+#: A statement, its row, and what the engine wants back when it is committed (None: nothing).
+Entry = Tuple[str, Tuple[Any, ...], Any]
+
+T = TypeVar("T")
+
+
+class Fault(NamedTuple):
+    """Why nothing can be written at present."""
+
+    message: str
+    #: Epoch seconds.
+    since: float
+    attempts: int
+
+
+class Journal:
+    """All writing to one state file from one process.
+
+    Lock order: ``lock`` before the checkpoint lock. ``lock`` is held over SQLite's
+    work only, never over a block's code.
+    """
+
+    def __init__(self, path: Optional[Path], durability: str) -> None:
+        self.path = path
+        self.durability = durability
+        self.pending: Deque[Entry] = deque()
+        #: Protects the connection. Taken without waiting on the hot path.
+        self.lock = threading.Lock()
+        self.fault: Optional[Fault] = None
+        self._connection = open_memory() if path is None else open_writer(path, durability)
+        self._cursor = self._connection.cursor()
+        self._commits = 0
+        self._pid = os.getpid()
+        self._refused: List[Tuple[Entry, str]] = []
+
+    def commit(self) -> List[Any]:
+        """Write all that is pending; the tokens of what is committed. Call it with ``lock`` held.
+
+        Returns an empty list when nothing could be written: ``fault`` then says why.
+        """
+        batch: List[Entry] = []
+        take = self.pending.popleft
+        try:
+            while len(batch) < BATCH_LIMIT:
+                batch.append(take())
+        except IndexError:
+            pass
+        if not batch:
+            return []
+        try:
+            if len(batch) == 1:
+                # One statement is a transaction of its own, and starts as a writing one.
+                entry = batch[0]
+                self._cursor.execute(entry[0], entry[1])
+            else:
+                self._write(batch)
+        except sqlite3.Error as error:
+            self._roll_back()
+            if not _is_passing(error):
+                return self._write_one_by_one(batch)
+            self.pending.extendleft(reversed(batch))
+            self._note_fault(error)
+            return []
+        if self.fault is not None:
+            self.fault = None
+        self._commits += 1
+        if self._commits >= COMMITS_PER_CHECKPOINT:
+            self.checkpoint()
+        return [entry[2] for entry in batch if entry[2] is not None]
+
+    def transaction(self, work: Callable[[sqlite3.Cursor], T]) -> T:
+        """Run ``work`` in a transaction of its own and return its result; waits for the lock.
+
+        Either all of it is committed when this returns, or nothing and a
+        :class:`StateError` is raised. What is pending is left pending.
+        """
+        with self.lock:
+            try:
+                self._cursor.execute("BEGIN IMMEDIATE")
+                result = work(self._cursor)
+                self._cursor.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise StateError(f"the state can't be written: {_explain(error)}") from error
+            except BaseException:
+                self._roll_back()
+                raise
+            self._commits += 1
+            return result
+
+    def read(self, sql: str, row: Tuple[Any, ...] = ()) -> List[Tuple[Any, ...]]:
+        """Rows as the writer sees them; for the process's own recovery, and for a state in memory."""
+        with self.lock:
+            return self._cursor.execute(sql, row).fetchall()
+
+    def refused(self) -> List[Tuple[Any, str]]:
+        """Tokens of entries that the database will never take, each with the reason; call it after a commit."""
+        found, self._refused = self._refused, []
+        return [(entry[2], reason) for entry, reason in found]
+
+    def checkpoint(self, *, truncate: bool = False) -> bool:
+        """Fold the write-ahead log into the database. Call it with ``lock`` held.
+
+        One at a time over all processes (SQLite before 3.51.3 can damage the file when
+        two meet, RELIABILITY S7): another's turn is left to it. Whether it was made.
+        """
+        if self.path is None:
+            return True
+        try:
+            descriptor = try_lock(self.path.with_name("checkpoint.lock"))
+        except OSError:
+            return False
+        if descriptor is None:
+            return False
+        try:
+            self._cursor.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchall()
+            self._commits = 0
+            return True
+        except sqlite3.Error:
+            # The log keeps what is in it; the next turn tries again.
+            return False
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close the connection. In a forked child it is only forgotten: closing it there would harm the parent's."""
+        if os.getpid() != self._pid:
+            _LEFT_OPEN.append((self._connection, self._cursor))
+            return
+        with self.lock:
+            if self._commits:
+                self.checkpoint(truncate=True)
+            self._connection.close()
+
+    def _write(self, batch: List[Entry]) -> None:
+        cursor = self._cursor
+        cursor.execute("BEGIN IMMEDIATE")
+        start, end = 0, len(batch)
+        while start < end:
+            sql = batch[start][0]
+            stop = start + 1
+            while stop < end and batch[stop][0] is sql:
+                stop += 1
+            if stop - start == 1:
+                cursor.execute(sql, batch[start][1])
+            else:
+                cursor.executemany(sql, [entry[1] for entry in batch[start:stop]])
+            start = stop
+        cursor.execute("COMMIT")
+
+    def _write_one_by_one(self, batch: List[Entry]) -> List[Any]:
+        """After a refusal that no waiting will mend: keep it from blocking the entries around it."""
+        tokens: List[Any] = []
+        for number, entry in enumerate(batch):
+            try:
+                self._cursor.execute(entry[0], entry[1])
+            except sqlite3.Error as error:
+                if _is_passing(error):
+                    self.pending.extendleft(reversed(batch[number:]))
+                    self._note_fault(error)
+                    break
+                self._refused.append((entry, f"{type(error).__name__}: {error}"))
+                continue
+            if entry[2] is not None:
+                tokens.append(entry[2])
+        return tokens
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            pass
+
+    def _note_fault(self, error: sqlite3.Error) -> None:
+        before = self.fault
+        if before is None:
+            self.fault = Fault(_explain(error), time.time(), 1)
+        else:
+            self.fault = Fault(_explain(error), before.since, before.attempts + 1)
+
+    def retry_delay(self) -> float:
+        """Seconds until what is pending should be tried again after a fault."""
+        fault = self.fault
+        return RETRY_DELAYS[min(fault.attempts, len(RETRY_DELAYS)) - 1] if fault else 0.0
+
+
+#: Connections of a parent process, kept from being closed by the garbage collector of a forked child.
+_LEFT_OPEN: List[Any] = []
+
+_PASSING = ("locked", "busy", "full", "disk i/o", "readonly", "unable to open", "out of memory")
+
+
+def _is_passing(error: sqlite3.Error) -> bool:
+    """Whether the same statement may succeed later."""
+    text = str(error).lower()
+    return isinstance(error, sqlite3.OperationalError) and any(word in text for word in _PASSING)
+
+
+def _explain(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "full" in text:
+        return f"{text}: make room; what could not be written is kept and tried again"
+    return text

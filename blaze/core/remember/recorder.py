@@ -1,0 +1,298 @@
+"""What the engine writes down, and when: one row for a step when it ends, and few others.
+
+Every statement that writes runs, steps, attempts and logs stands here. An entry goes
+to the journal's pending list; its token comes back when it is committed. The states
+from which an end state may be reached are taken from the one table in
+``ground.status``, so that no later write ever changes an end state.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Set, Tuple
+
+from ..ground.errors import StateError
+from ..ground.status import BlockStatus, RunStatus, predecessors
+from .codec import INLINE_LIMIT, NotStorable, ResultFiles, pickled, preview
+from .journal import Journal
+
+#: Longest message, traceback or argument text that is kept, in characters (RELIABILITY R37).
+TEXT_LIMIT = 64 * 1024
+#: Most log lines kept of one run; a note says how many more there were.
+LOG_LINES_PER_RUN = 10_000
+
+log = logging.getLogger("blaze.engine")
+
+
+def _quoted(states: Any) -> str:
+    return ", ".join(sorted(f"'{state.value}'" for state in states))
+
+
+INSERT_RUN = """
+INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, parameters, created_at, deadline,
+                  owner, retry_of, steps)
+VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)"""
+
+RUN_STARTED = f"""
+UPDATE runs SET status = 'RUNNING', started_at = ?
+WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.RUNNING))})"""
+
+RUN_ENDED = f"""
+UPDATE runs SET status = ?, reason = ?, started_at = ?, ended_at = ?, seconds = ?, output = ?, spilled = ?,
+                preview = ?, error = ?
+WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
+
+#: The end of a run that no process has at hand: status, reason, error, key.
+RUN_ENDED_BY_RULE = f"""
+UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = CAST(strftime('%s', 'now') AS REAL)
+WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
+
+RUN_HALTED = """
+UPDATE runs SET cancel = ? WHERE id = ? AND cancel IS NULL"""
+
+STEP_COMPLETED = """
+INSERT INTO steps (run, step, status, attempts, started_at, seconds, stored, output, spilled, preview)
+VALUES (?, ?, 'COMPLETED', ?, ?, ?, ?, ?, ?, ?)"""
+
+#: The same where a row tells already that the step runs.
+STEP_COMPLETED_AFTER_ALL = (
+    STEP_COMPLETED
+    + f"""
+ON CONFLICT (run, step) DO UPDATE SET
+    status = 'COMPLETED', reason = NULL, attempts = excluded.attempts, started_at = excluded.started_at,
+    seconds = excluded.seconds, stored = excluded.stored, output = excluded.output, spilled = excluded.spilled,
+    preview = excluded.preview, retry_at = NULL
+WHERE status IN ({_quoted(predecessors(BlockStatus.COMPLETED) | {BlockStatus.RETRYING})})"""
+)
+
+STEP_STATE = f"""
+INSERT INTO steps (run, step, status, reason, attempts, started_at, seconds, error, retry_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run, step) DO UPDATE SET
+    status = excluded.status, reason = excluded.reason, attempts = excluded.attempts,
+    started_at = COALESCE(excluded.started_at, started_at), seconds = COALESCE(excluded.seconds, seconds),
+    error = excluded.error, retry_at = excluded.retry_at
+WHERE status IN ({_quoted(state for state in BlockStatus if not state.ended)})"""
+
+STEP_PROGRESS = """
+UPDATE steps SET done = ?, total = ? WHERE run = ? AND step = ? AND status = 'RUNNING'"""
+
+ATTEMPT = """
+INSERT OR REPLACE INTO attempts (run, step, attempt, started_at, seconds, reason, error, arguments, traceback)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+LOG_LINE = """
+INSERT INTO logs (run, step, attempt, at, level, logger, message) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+
+
+class NewRun(NamedTuple):
+    """A run as it is first written down."""
+
+    run_id: str
+    seq_id: str
+    #: The graph as JSON text, and its digest.
+    graph: str
+    digest: str
+    #: JSON text of the stored parameters, or None.
+    parameters: Optional[str]
+    #: Epoch seconds.
+    created_at: float
+    #: Epoch seconds, or None for no limit.
+    deadline: Optional[float]
+    owner: str
+    steps: int
+    job_id: Optional[str] = None
+    #: Epoch seconds.
+    scheduled_at: Optional[float] = None
+    retry_of: Optional[str] = None
+
+
+class Recorder:
+    """Writes the runs of one engine."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._pending = journal.pending
+        path = journal.path
+        #: Files of large outputs; None for a state in memory, which keeps previews only.
+        self.results: Optional[ResultFiles] = (
+            None if path is None else ResultFiles(path.parent / "results", sync=journal.durability == "power")
+        )
+        self._warned: Set[Tuple[str, str]] = set()
+
+    def insert(self, run: NewRun) -> int:
+        """Commit a new run and return its key. Raises :class:`StateError` if it can't be written."""
+        return self.journal.transaction(lambda cursor: insert_run(cursor, run))
+
+    def completed(
+        self,
+        key: int,
+        run_id: str,
+        index: int,
+        name: str,
+        attempts: int,
+        started_at: float,
+        seconds: float,
+        value: Any,
+        keep: bool,
+        row_exists: bool,
+        token: Any,
+        already_pickled: Optional[bytes] = None,
+    ) -> None:
+        """A step's output. Its row is appended; raises :class:`StateError` if its file can't be written."""
+        stored, inline, spilled = 0, None, None
+        if keep and self.results is not None:
+            try:
+                data = pickled(value) if already_pickled is None else already_pickled
+            except NotStorable as error:
+                self._warn_once(
+                    run_id, name, f"the output of step '{name}' can't be stored and would be made again by a resume: {error}"
+                )
+            else:
+                stored = 1
+                if len(data) <= INLINE_LIMIT:
+                    inline = data
+                else:
+                    spilled = self._spill(run_id, name, data)
+        self._pending.append(
+            (
+                STEP_COMPLETED_AFTER_ALL if row_exists else STEP_COMPLETED,
+                (key, index, attempts, started_at, seconds, stored, inline, spilled, preview(value)),
+                token,
+            )
+        )
+
+    def step(
+        self,
+        key: int,
+        index: int,
+        status: BlockStatus,
+        reason: Optional[str],
+        attempts: int,
+        started_at: Optional[float],
+        seconds: Optional[float],
+        error: Optional[str] = None,
+        retry_at: Optional[float] = None,
+        token: Any = None,
+    ) -> None:
+        """Any other state of a step."""
+        row = (key, index, status.value, reason, attempts, started_at, seconds, _clipped(error), retry_at)
+        self._pending.append((STEP_STATE, row, token))
+
+    def attempt(
+        self,
+        key: int,
+        index: int,
+        attempt: int,
+        started_at: float,
+        seconds: float,
+        reason: Optional[str],
+        error: str,
+        arguments: Optional[str],
+        traceback: Optional[str],
+    ) -> None:
+        """A failed attempt with its story."""
+        row = (
+            key, index, attempt, started_at, seconds, reason, _clipped(error), _clipped(arguments), _clipped(traceback),
+        )  # fmt: skip
+        self._pending.append((ATTEMPT, row, None))
+
+    def progress(self, key: int, index: int, done: float, total: Optional[float]) -> None:
+        """How far a running step says it is."""
+        self._pending.append((STEP_PROGRESS, (done, total, key, index), None))
+
+    def log_line(
+        self, key: int, index: Optional[int], attempt: Optional[int], at: float, level: int, logger: str, message: str
+    ) -> None:
+        """One line of the run's log."""
+        self._pending.append((LOG_LINE, (key, index, attempt, at, level, logger, _clipped(message)), None))
+
+    def run_started(self, key: int, started_at: float) -> None:
+        """The run has been running for long enough to say so."""
+        self._pending.append((RUN_STARTED, (started_at, key), None))
+
+    def run_halted(self, key: int, reason: str) -> None:
+        """Nothing of the run starts any more, also after a crash."""
+        self._pending.append((RUN_HALTED, (reason, key), None))
+
+    def end_by_rule(self, key: int, status: RunStatus, reason: str, error: str) -> None:
+        """The end of a run that was not carried on."""
+        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), key), None))
+
+    def run_ended(
+        self,
+        key: int,
+        run_id: str,
+        status: RunStatus,
+        reason: Optional[str],
+        started_at: Optional[float],
+        ended_at: float,
+        seconds: float,
+        output: Any,
+        error: Optional[str],
+        token: Any,
+    ) -> None:
+        """The end of a run."""
+        inline, spilled, shown = None, None, None
+        if output is not None:
+            shown = preview(output)
+            if self.results is not None:
+                try:
+                    data = pickled(output)
+                except NotStorable:
+                    data = b""
+                if len(data) <= INLINE_LIMIT:
+                    inline = data or None
+                else:
+                    spilled = self._spill(run_id, "@output", data)
+        row = (status.value, reason, started_at, ended_at, seconds, inline, spilled, shown, _clipped(error), key)
+        self._pending.append((RUN_ENDED, row, token))
+
+    def _spill(self, run_id: str, name: str, data: bytes) -> str:
+        if self.results is None:
+            raise StateError("a state in memory has no files")
+        try:
+            return self.results.write(run_id, name, data)
+        except OSError as error:
+            raise StateError(f"the output of '{name}' can't be written to results/: {error}") from error
+
+    def _warn_once(self, run_id: str, name: str, message: str) -> None:
+        if len(self._warned) > 10_000:
+            self._warned.clear()
+        if (run_id, name) not in self._warned:
+            self._warned.add((run_id, name))
+            log.warning(message)
+
+
+def insert_run(cursor: sqlite3.Cursor, run: NewRun) -> int:
+    """The row of a run; its key. For a caller who has a transaction open."""
+    found = cursor.execute("SELECT id FROM definitions WHERE digest = ?", (run.digest,)).fetchone()
+    if found is None:
+        definition = cursor.execute(
+            "INSERT INTO definitions (digest, seq_id, graph) VALUES (?, ?, ?)", (run.digest, run.seq_id, run.graph)
+        ).lastrowid
+    else:
+        definition = found[0]
+    row = (
+        run.run_id, run.seq_id, definition, run.job_id, run.scheduled_at, run.parameters, run.created_at,
+        run.deadline, run.owner, run.retry_of, run.steps,
+    )  # fmt: skip
+    key = cursor.execute(INSERT_RUN, row).lastrowid
+    if key is None:
+        raise StateError("SQLite gave the new run no key")
+    return key
+
+
+def _clipped(text: Optional[str]) -> Optional[str]:
+    if text is None:
+        return None
+    if len(text) > TEXT_LIMIT:
+        text = text[:TEXT_LIMIT] + f"... ({len(text)} characters in all)"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def results_directory(state_dir: Path) -> Path:
+    """Where the files of large outputs are."""
+    return state_dir / "results"

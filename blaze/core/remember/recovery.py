@@ -1,0 +1,183 @@
+"""After a crash or a stop: whose runs are to be taken over, and what is known of them.
+
+Everything here is keyed to the owner that is known to be dead, so that doing it twice,
+or in two processes at once, changes nothing (RELIABILITY R6).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
+
+from ..ground.errors import BlazeError, NotFound
+from ..ground.status import BlockStatus, RunStatus
+from .codec import ResultFiles, unpickled
+from .journal import Journal
+from .recorder import RUN_ENDED_BY_RULE, NewRun, insert_run
+
+_SELECT_RUN = """
+SELECT r.id, r.run_id, r.seq_id, r.job_id, r.scheduled_at, r.parameters, r.created_at, r.started_at, r.deadline,
+       r.recoveries, r.cancel, r.status, r.owner, d.graph
+FROM runs r JOIN definitions d ON d.id = r.definition"""
+
+
+class StoredRun(NamedTuple):
+    """A run as it is in the database."""
+
+    key: int
+    run_id: str
+    seq_id: str
+    job_id: Optional[str]
+    #: Epoch seconds, as all times here.
+    scheduled_at: Optional[float]
+    parameters: Optional[str]
+    created_at: float
+    started_at: Optional[float]
+    deadline: Optional[float]
+    recoveries: int
+    #: Why the run was halted, if it was.
+    cancel: Optional[str]
+    status: str
+    owner: Optional[str]
+    graph: str
+
+    def wiring(self) -> List[Tuple[str, str, List[str]]]:
+        """(step, block, dependencies) in the order of the definition the run was started with."""
+        return [(name, block, sources) for name, block, sources in json.loads(self.graph)["steps"]]
+
+
+class StoredStep(NamedTuple):
+    """A step of a run as it is in the database; its output is loaded on demand."""
+
+    index: int
+    status: BlockStatus
+    reason: Optional[str]
+    attempts: int
+    started_at: Optional[float]
+    seconds: Optional[float]
+    #: Whether the output can be loaded.
+    stored: bool
+    error: Optional[str]
+    retry_at: Optional[float]
+
+
+def adopt(
+    journal: Journal, owner: str, dead: Optional[str], seq_ids: Collection[str], max_recoveries: int
+) -> Tuple[List[StoredRun], List[str], int]:
+    """Make ``owner`` the owner of the open runs of ``dead`` (None: of runs that a clean stop left).
+
+    Only those of the sequences named. A run that was adopted ``max_recoveries`` times
+    already is FAILED instead: a block that kills its process must not do so for ever.
+    Returns the runs adopted, the ids of those that were failed, and how many open
+    runs ``dead`` is left with.
+    """
+
+    def work(cursor: sqlite3.Cursor) -> Tuple[List[StoredRun], List[str], int]:
+        rows = cursor.execute(
+            f"{_SELECT_RUN} WHERE r.status IN ('PENDING', 'RUNNING') AND r.owner IS ? ORDER BY r.id", (dead,)
+        ).fetchall()
+        adopted: List[StoredRun] = []
+        failed: List[str] = []
+        for row in rows:
+            run = StoredRun(*row)
+            if run.seq_id not in seq_ids:
+                continue
+            if dead is not None and run.recoveries >= max_recoveries:
+                error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
+                cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, run.key))
+                failed.append(run.run_id)
+                continue
+            recoveries = run.recoveries + (dead is not None)
+            cursor.execute(
+                "UPDATE runs SET owner = ?, recoveries = ?, reason = CASE WHEN ? THEN 'crashed' ELSE reason END "
+                "WHERE id = ? AND owner IS ?",
+                (owner, recoveries, dead is not None, run.key, dead),
+            )
+            adopted.append(run._replace(owner=owner, recoveries=recoveries))
+        return adopted, failed, len(rows) - len(adopted) - len(failed)
+
+    return journal.transaction(work)
+
+
+def release(journal: Journal, owner: str) -> None:
+    """A clean stop: leave the open runs to the next start, without counting a crash."""
+    journal.transaction(
+        lambda cursor: cursor.execute(
+            "UPDATE runs SET owner = NULL WHERE owner = ? AND status IN ('PENDING', 'RUNNING')", (owner,)
+        )
+    )
+
+
+def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
+    """Cancel an open run that no process has in hand; whether it was open.
+
+    Raises :class:`BlazeError` if another process has it.
+    """
+
+    def work(cursor: sqlite3.Cursor) -> bool:
+        row = cursor.execute("SELECT id, status, owner FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None or RunStatus(row[1]).ended:
+            return False
+        if row[2] is not None:
+            raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
+        cursor.execute(RUN_ENDED_BY_RULE, ("CANCELLED", reason, None, row[0]))
+        return True
+
+    return journal.transaction(work)
+
+
+def load_run(journal: Journal, run_id: str) -> StoredRun:
+    """One run by its id. Raises :class:`NotFound`."""
+    rows = journal.read(f"{_SELECT_RUN} WHERE r.run_id = ?", (run_id,))
+    if not rows:
+        raise NotFound(f"there is no run {run_id!r} in this state")
+    return StoredRun(*rows[0])
+
+
+def load_steps(journal: Journal, key: int) -> Dict[int, StoredStep]:
+    """The steps of a run that have a row, by index in the run's own definition."""
+    rows = journal.read(
+        "SELECT step, status, reason, attempts, started_at, seconds, stored, error, retry_at FROM steps WHERE run = ?",
+        (key,),
+    )
+    return {row[0]: StoredStep(row[0], BlockStatus(row[1]), *row[2:6], bool(row[6]), *row[7:]) for row in rows}
+
+
+def load_output(journal: Journal, results: Optional[ResultFiles], key: int, index: int) -> Any:
+    """The recorded output of a completed step. Raises :class:`StateError` if it can't be read back."""
+    rows = journal.read("SELECT output, spilled FROM steps WHERE run = ? AND step = ?", (key, index))
+    if not rows or (rows[0][0] is None and rows[0][1] is None):
+        raise BlazeError("the step has no recorded output")
+    inline, spilled = rows[0]
+    if inline is None:
+        if results is None:
+            raise BlazeError("the step's output was in a file, and this state has none")
+        inline = results.read(spilled)
+    return unpickled(inline)
+
+
+def insert_retry(
+    journal: Journal, results: Optional[ResultFiles], new: NewRun, original: StoredRun, reused: Dict[int, int]
+) -> int:
+    """Commit a new run that starts with steps of another: ``reused`` maps their index there to the index here."""
+
+    def work(cursor: sqlite3.Cursor) -> int:
+        key = insert_run(cursor, new)
+        for old, index in reused.items():
+            row = cursor.execute(
+                "SELECT attempts, started_at, seconds, stored, output, spilled, preview FROM steps "
+                "WHERE run = ? AND step = ?",
+                (original.key, old),
+            ).fetchone()
+            spilled = row[5]
+            if spilled is not None and results is not None:
+                spilled = results.link(spilled, new.run_id)
+            cursor.execute(
+                "INSERT INTO steps (run, step, status, reason, attempts, started_at, seconds, stored, output, spilled, "
+                "preview) VALUES (?, ?, 'COMPLETED', 'reused', ?, ?, ?, ?, ?, ?, ?)",
+                (key, index, *row[:5], spilled, row[6]),
+            )
+        return key
+
+    return journal.transaction(work)

@@ -1,0 +1,155 @@
+"""The tables, their version, and how an older file becomes a newer one. All DDL stands here."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Callable, Dict
+
+from ..ground.errors import StateError
+
+#: Marks the file as Blaze's in its SQLite header ("BLZE").
+APPLICATION_ID = 0x424C5A45
+#: Version of the tables below.
+SCHEMA_VERSION = 1
+
+# Times are epoch seconds (REAL, UTC), durations seconds. Steps are keyed by their
+# index in the run's definition: integers that grow keep the tree narrow and its
+# inserts at the end, which is a third of what a committed step costs.
+TABLES = """
+CREATE TABLE definitions (
+    id     INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    seq_id TEXT NOT NULL,
+    graph  TEXT NOT NULL
+);
+CREATE TABLE runs (
+    id           INTEGER PRIMARY KEY,
+    run_id       TEXT NOT NULL UNIQUE,
+    seq_id       TEXT NOT NULL,
+    definition   INTEGER NOT NULL REFERENCES definitions (id),
+    job_id       TEXT,
+    scheduled_at REAL,
+    status       TEXT NOT NULL CHECK (status IN
+                 ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED')),
+    reason       TEXT,
+    parameters   TEXT,
+    created_at   REAL NOT NULL,
+    started_at   REAL,
+    ended_at     REAL,
+    seconds      REAL,
+    deadline     REAL,
+    owner        TEXT,
+    recoveries   INTEGER NOT NULL DEFAULT 0,
+    retry_of     TEXT,
+    cancel       TEXT,
+    steps        INTEGER NOT NULL,
+    output       BLOB,
+    spilled      TEXT,
+    preview      TEXT,
+    error        TEXT
+);
+CREATE INDEX runs_of_sequence ON runs (seq_id, id);
+CREATE INDEX runs_open ON runs (status, owner) WHERE status IN ('PENDING', 'RUNNING');
+CREATE INDEX runs_failed ON runs (id) WHERE status = 'FAILED';
+CREATE UNIQUE INDEX runs_of_tick ON runs (job_id, scheduled_at) WHERE job_id IS NOT NULL;
+CREATE TABLE steps (
+    run        INTEGER NOT NULL,
+    step       INTEGER NOT NULL,
+    status     TEXT NOT NULL CHECK (status IN
+               ('PENDING', 'RUNNING', 'RETRYING', 'COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')),
+    reason     TEXT,
+    attempts   INTEGER NOT NULL,
+    started_at REAL,
+    seconds    REAL,
+    stored     INTEGER NOT NULL DEFAULT 0,
+    output     BLOB,
+    spilled    TEXT,
+    preview    TEXT,
+    error      TEXT,
+    retry_at   REAL,
+    done       REAL,
+    total      REAL,
+    PRIMARY KEY (run, step)
+) WITHOUT ROWID;
+CREATE TABLE attempts (
+    run        INTEGER NOT NULL,
+    step       INTEGER NOT NULL,
+    attempt    INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    seconds    REAL NOT NULL,
+    reason     TEXT,
+    error      TEXT NOT NULL,
+    arguments  TEXT,
+    traceback  TEXT,
+    PRIMARY KEY (run, step, attempt)
+) WITHOUT ROWID;
+CREATE TABLE logs (
+    id      INTEGER PRIMARY KEY,
+    run     INTEGER NOT NULL,
+    step    INTEGER,
+    attempt INTEGER,
+    at      REAL NOT NULL,
+    level   INTEGER NOT NULL,
+    logger  TEXT NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE INDEX logs_of_run ON logs (run, id);
+"""
+
+#: ``{version: step to the next version}``; each runs inside the one migrating transaction.
+MIGRATIONS: Dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty database, inside the caller's transaction."""
+    for statement in TABLES.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring an older file up to date in one transaction; refuse newer and foreign ones untouched.
+
+    A process that is killed on the way leaves the old version, whole.
+    """
+    check(connection, path)
+    if _pragma(connection, "user_version") == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again under the write lock: another process may have migrated meanwhile.
+        while True:
+            version = _pragma(connection, "user_version")
+            if version == SCHEMA_VERSION:
+                break
+            MIGRATIONS[version](connection)
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def check(connection: sqlite3.Connection, path: str) -> None:
+    """Raise :class:`StateError` unless the file is Blaze's and of a version this code can read."""
+    found = _pragma(connection, "application_id")
+    version = _pragma(connection, "user_version")
+    if found != APPLICATION_ID:
+        raise StateError(
+            f"{path} is not a state file of Blaze; it was left as it is. Choose another state directory, "
+            "or move that file away"
+        )
+    if version > SCHEMA_VERSION:
+        raise StateError(
+            f"{path} was written by a newer Blaze (its tables have version {version}, this one knows "
+            f"{SCHEMA_VERSION}); it was left as it is. Install that version, or choose another state directory"
+        )
+    missing = [number for number in range(version, SCHEMA_VERSION) if number not in MIGRATIONS]
+    if missing:
+        raise StateError(f"{path} has tables of version {version}, which can't be brought to {SCHEMA_VERSION}")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,292 @@
+"""`BlazeSequence`: the registry in which blocks are wired into sequences, and `Sequence`, one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Any, Callable, Dict, FrozenSet, Generic, Iterable, Iterator, List, Optional, Tuple, TypeVar
+
+from .block import BlazeBlock
+from .do.inprocess import run_in_memory
+from .do.result import RunResult
+from .ground.errors import Fault, NotFound, ValidationError
+from .ground.names import did_you_mean, name_fault, place_of_caller
+from .what.compiler import Definition, Parameters, compile_plan, rebind_plan, require_complete
+from .what.declarations import SeqBlockData, SubmitSequenceData
+from .what.drawing import draw
+from .what.options import check_count, check_delay, check_flag, check_text, check_timeout
+from .what.plan import Plan
+
+if sys.version_info >= (3, 10):
+    from typing import ParamSpec
+else:
+    from typing_extensions import ParamSpec
+
+__all__ = ["BlazeSequence", "SeqBlockData", "Sequence", "SubmitSequenceData"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Workers of ``run()`` without a scheduler.
+DEFAULT_WORKERS = 8
+
+
+class Sequence(Generic[P, R]):
+    """A registered sequence: callable like the function it decorates, and ready to run."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        blocks: BlazeBlock,
+        function: Callable[P, R],
+        description: str,
+        seq_run_interval: Optional[str],
+        timezone: Optional[str],
+        auto_start: bool,
+    ) -> None:
+        self.definition = definition
+        self.description = description
+        #: Cron text of the schedule it is given by ``auto_start``, or None.
+        self.seq_run_interval = seq_run_interval
+        #: IANA name of the schedule's time zone; None: the machine's.
+        self.timezone = timezone
+        #: Whether a scheduler submits it when it starts.
+        self.auto_start = auto_start
+        self._blocks = blocks
+        self._function = function
+        self._base: Optional[Tuple[int, Optional[FrozenSet[str]], Plan]] = None
+        self.__name__ = getattr(function, "__name__", definition.seq_id)
+        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
+        self.__module__ = getattr(function, "__module__", __name__)
+        self.__doc__ = getattr(function, "__doc__", None)
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the decorated function itself."""
+        return self._function(*args, **kwargs)
+
+    @property
+    def seq_id(self) -> str:
+        """Id of the sequence."""
+        return self.definition.seq_id
+
+    def plan(self, parameters: Optional[Parameters] = None, executors: Optional[Iterable[str]] = None) -> Plan:
+        """The checked sequence with the parameters of one run.
+
+        ``executors`` are the names of those that the run will have; None leaves that
+        unchecked. Raises :class:`ValidationError` with every fault.
+        """
+        try:
+            base = self._base_plan(None if executors is None else frozenset(executors))
+        except ValidationError:
+            if not parameters:
+                raise
+            # Once more with the parameters, so that their faults are told in the same breath.
+            return compile_plan(self.definition, parameters, executors)
+        if parameters is None or parameters == {}:
+            return require_complete(self.definition, base)
+        return rebind_plan(self.definition, base, parameters)
+
+    def _base_plan(self, executors: Optional[FrozenSet[str]]) -> Plan:
+        known = self._base
+        version = self._blocks.version
+        if known is not None and known[0] == version and known[1] == executors:
+            return known[2]
+        try:
+            plan = compile_plan(self.definition, None, executors, partial=True)
+        except ValidationError:
+            compile_plan(self.definition, None, executors)
+            raise
+        self._base = (version, executors, plan)
+        return plan
+
+    def validate(self, parameters: Optional[Parameters] = None) -> None:
+        """Check everything that ``run(parameters)`` checks, and run nothing.
+
+        Raises :class:`ValidationError`, whose ``errors`` lists every fault as (where, what).
+        """
+        self.plan(parameters)
+
+    def run(
+        self,
+        parameters: Optional[Parameters] = None,
+        *,
+        max_workers: int = DEFAULT_WORKERS,
+        executors: Optional[Mapping[str, Executor]] = None,
+    ) -> RunResult:
+        """Run here and now, in memory: no scheduler, nothing on disk. Waits for the end.
+
+        :param parameters: ``{step: {parameter: value}}``; any objects, handed on as they are.
+        :param max_workers: steps at a time.
+        :param executors: ``concurrent.futures`` executors for blocks that name one.
+
+        A failed run is a result like any other; see ``RunResult.raise_for_status``.
+        Raises :class:`ValidationError` before anything runs.
+        """
+        fault = check_count("max_workers", max_workers)
+        if fault or max_workers < 1:
+            raise ValidationError([Fault("run()", fault or "max_workers is at least 1")])
+        given = dict(executors or {})
+        return run_in_memory(self.plan(parameters, given), max_workers, given)
+
+    def graph(self, format: str = "text") -> str:
+        """The steps and their dependencies as ``"text"``, ``"mermaid"`` or ``"dot"``."""
+        return draw(self._base_plan(None), format)
+
+    def __repr__(self) -> str:
+        return f"<Sequence {self.seq_id!r} of {len(self.definition.steps)} steps>"
+
+
+class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
+    """A registry of sequences, by id.
+
+    ::
+
+        sequences = BlazeSequence()
+
+        @sequences.sequence(
+            blocks=blocks,
+            sequence=[
+                SeqBlockData("fetch"),
+                SeqBlockData("clean", dependencies=["fetch"], parameters={"rows": "@fetch"}),
+            ],
+            seq_id="etl", retries=3, retry_delay=30,
+        )
+        def etl(context=None):
+            return context or {}
+
+    The decorated function is the *finaliser*: when every step has completed it is
+    called with ``{step: output}``, and what it returns is the run's output.
+    """
+
+    def __init__(self) -> None:
+        self._sequences: Dict[str, Sequence[Any, Any]] = {}
+
+    def sequence(
+        self,
+        blocks: BlazeBlock,
+        sequence: Iterable[SeqBlockData],
+        seq_id: Optional[str] = None,
+        description: str = "",
+        seq_run_interval: Optional[str] = None,
+        timezone: Optional[str] = None,
+        seq_run_timeout: Optional[float] = 3600,
+        retries: int = 0,
+        retry_delay: float = 0,
+        auto_start: bool = False,
+        fail_stop: bool = False,
+    ) -> Callable[[Callable[P, R]], Sequence[P, R]]:
+        """Register a sequence of blocks; the decorated function is its finaliser.
+
+        :param blocks: the registry that the steps' blocks are (or will be) in.
+        :param sequence: the steps; their order means nothing, their dependencies do.
+        :param seq_id: default: the function's name.
+        :param description: default: the first line of the docstring.
+        :param seq_run_interval: cron text, for ``auto_start``.
+        :param timezone: IANA name for the cron text; default: the machine's.
+        :param seq_run_timeout: seconds from the start of a run to its deadline, queueing,
+            retries and delays included; None for no limit.
+        :param retries: further attempts of a failed step, unless the step or block says.
+        :param retry_delay: seconds between two attempts, unless the step or block says.
+        :param auto_start: submit it when a scheduler starts.
+        :param fail_stop: at the first final failure start nothing further.
+
+        Raises :class:`ValidationError` for arguments that can never be right. How the
+        steps are wired is checked at first use, since blocks may be registered later.
+        """
+        place = place_of_caller(1)
+
+        def decorate(function: Callable[P, R]) -> Sequence[P, R]:
+            shown = seq_id if seq_id is not None else getattr(function, "__name__", None)
+            where = f"seq {shown!r} ({place})"
+            steps, faults = _read_steps(sequence, where)
+            whats = [
+                name_fault(shown, dotted=True),
+                check_text("description", description),
+                check_timeout("seq_run_timeout", seq_run_timeout),
+                check_count("retries", retries),
+                check_delay("retry_delay", retry_delay),
+                check_flag("auto_start", auto_start),
+                check_flag("fail_stop", fail_stop),
+                None if seq_run_interval is None else check_text("seq_run_interval", seq_run_interval),
+                None if timezone is None else check_text("timezone", timezone),
+                None if isinstance(blocks, BlazeBlock) else f"blocks is a BlazeBlock, got {type(blocks).__name__}",
+                None if callable(function) else f"a finaliser is a function, got {type(function).__name__}",
+            ]
+            known = self._sequences.get(shown) if isinstance(shown, str) else None
+            if known is not None and not _replaces(function, place, known):
+                whats.append(f"the id is taken by the sequence at {known.definition.place}; choose another seq_id")
+            faults = [Fault(where, what) for what in whats if what] + faults
+            if faults or shown is None:
+                raise ValidationError(faults, f"sequence {shown!r}")
+            definition = Definition(
+                shown, blocks, steps, function, place, seq_run_timeout, retries, retry_delay, fail_stop
+            )
+            text = description or _first_line(function)
+            made = Sequence(definition, blocks, function, text, seq_run_interval, timezone, auto_start)
+            self._sequences[shown] = made
+            return made
+
+        return decorate
+
+    def run(
+        self,
+        seq_id: str,
+        parameters: Optional[Parameters] = None,
+        *,
+        max_workers: int = DEFAULT_WORKERS,
+        executors: Optional[Mapping[str, Executor]] = None,
+    ) -> RunResult:
+        """Run a sequence here and now; see :meth:`Sequence.run`. Raises :class:`NotFound` for an unknown id."""
+        return self[seq_id].run(parameters, max_workers=max_workers, executors=executors)
+
+    def __getitem__(self, seq_id: str) -> Sequence[Any, Any]:
+        found = self._sequences.get(seq_id) if isinstance(seq_id, str) else None
+        if found is None:
+            known = ", ".join(f"'{name}'" for name in sorted(self._sequences)[:8]) or "none"
+            raise NotFound(f"there is no sequence {seq_id!r}{did_you_mean(str(seq_id), self._sequences)}; known: {known}")
+        return found
+
+    def __contains__(self, seq_id: object) -> bool:
+        return isinstance(seq_id, str) and seq_id in self._sequences
+
+    def get(self, seq_id: str, default: Any = None) -> Any:
+        """The sequence of this id, or ``default``."""
+        return self._sequences.get(seq_id, default)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sequences)
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def __repr__(self) -> str:
+        return f"<BlazeSequence of {len(self)} sequences>"
+
+
+def _read_steps(given: Any, where: str) -> Tuple[Tuple[SeqBlockData, ...], List[Fault]]:
+    if isinstance(given, (str, bytes, Mapping, SeqBlockData)):
+        return (), [Fault(where, f"sequence is a list of SeqBlockData, got {type(given).__name__}")]
+    try:
+        steps = tuple(given)
+    except TypeError:
+        return (), [Fault(where, f"sequence is a list of SeqBlockData, got {type(given).__name__}")]
+    faults = [
+        Fault(where, f"step {number} is a SeqBlockData, got {type(step).__name__}; write SeqBlockData({step!r:.60})")
+        for number, step in enumerate(steps, 1)
+        if not isinstance(step, SeqBlockData)
+    ]
+    return steps, faults
+
+
+def _replaces(function: Callable[..., Any], place: str, known: Sequence[Any, Any]) -> bool:
+    earlier = known.definition.finaliser
+    return function is earlier or (
+        place == known.definition.place
+        and getattr(function, "__qualname__", None) == getattr(earlier, "__qualname__", None)
+    )
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return next((line.strip() for line in (getattr(function, "__doc__", None) or "").splitlines() if line.strip()), "")

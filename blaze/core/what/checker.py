@@ -1,0 +1,125 @@
+"""What the compiled checks of every kind of annotation share: their form, their limits, their error texts."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any, Callable, FrozenSet, Iterable, List
+
+from ..ground.errors import Fault
+
+#: Deepest nesting of lists, dicts and records in a parameter, in levels.
+MAX_DEPTH = 100
+#: Faults told of one list or dict; the rest of it is not looked at.
+MAX_FAULTS = 100
+#: Longest picture of a value in an error text, in characters.
+MAX_SHOWN = 80
+
+Fits = Callable[[Any, int], bool]
+Convert = Callable[[Any, str, List[Fault], int], Any]
+
+
+class TooDeep(Exception):
+    """A value is nested deeper than :data:`MAX_DEPTH`. An exception, so that a value that contains
+    itself twice is given up at the first descent and not after 2**100."""
+
+
+class Checker:
+    """The check of one annotation, compiled.
+
+    ``fits(value, depth)``: whether the value is right as it stands; ``convert(value, path,
+    faults, depth)``: the value made right, or faults. ``exact``: types all instances of which
+    fit, which lets a list of a million ints be checked at C speed. ``spelling``: the annotation.
+    """
+
+    __slots__ = ("spelling", "exact", "fits", "convert")
+
+    def __init__(self, spelling: str, exact: Iterable[type], fits: Fits, convert: Convert) -> None:
+        self.spelling = spelling
+        self.exact: FrozenSet[type] = frozenset(exact)
+        self.fits = fits
+        self.convert = convert
+
+
+def anything(spelling: str = "Any") -> Checker:
+    """The check that accepts everything."""
+    return Checker(spelling, (), lambda value, depth: True, lambda value, path, faults, depth: value)
+
+
+def all_fit(checker: Checker, values: Iterable[Any], depth: int) -> bool:
+    """Whether each of the values (a container that can be gone through again) fits."""
+    if checker.exact and checker.exact.issuperset(set(map(type, values))):
+        return True
+    fits = checker.fits
+    return all(fits(value, depth) for value in values)
+
+
+def instance_of(cls: type) -> Fits:
+    """``isinstance``; True where a class does not allow the question."""
+
+    def fits(value: Any, depth: int) -> bool:
+        try:
+            return isinstance(value, cls)
+        except Exception:  # a metaclass's own __instancecheck__, a protocol's property
+            return True
+
+    return fits
+
+
+def only_instances(spelling: str, cls: type, advice: str = "") -> Checker:
+    """The check of a class into which nothing is converted; ``advice`` is told to those who give text."""
+    fits = instance_of(cls)
+
+    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
+        if not fits(value, depth):
+            faults.append(mismatch(path, spelling, value, advice if isinstance(value, str) else ""))
+        return value
+
+    return Checker(spelling, (cls,), fits, convert)
+
+
+def mismatch(path: str, expected: str, value: Any, advice: str = "") -> Fault:
+    """The fault of a value that does not fit: ``expected int, got str '100'``."""
+    return Fault(path, f"expected {expected}, got {shown(value)}{advice}")
+
+
+def shown(value: Any) -> str:
+    """The type and a clipped picture of a value: ``str '100'``."""
+    if value is None:
+        return "None"
+    kind = type(value).__qualname__.rpartition("<locals>.")[2]
+    picture = clipped(value)
+    return picture if picture.startswith(kind) else f"{kind} {picture}"
+
+
+def clipped(value: Any) -> str:
+    """``repr`` on one line, of at most :data:`MAX_SHOWN` characters, of any object: never raises, never takes long."""
+    try:
+        text = _clipper.repr(value)
+    except Exception:  # an int beyond Python's digit limit, a __repr__ that fails
+        text = f"<{type(value).__name__}>"
+    text = " ".join(text.split("\n"))
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+class _Clipper(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = self.maxlong = 60
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return repr(value) if len(value) <= 20 else repr(value[:20]) + "..."
+
+
+_clipper = _Clipper()
+
+
+def at_key(path: str, key: Any) -> str:
+    """The path of a dict's item: ``fetch.options['key']``."""
+    short = type(key) is str and len(key) < _clipper.maxstring
+    return f"{path}[{key!r}]" if short else f"{path}[{clipped(key)}]"
+
+
+def at_element(path: str, element: Any) -> str:
+    """The path of a set's element, which has no number: ``fetch.tags{'x'}``."""
+    return f"{path}{{{clipped(element)}}}"

@@ -1,0 +1,408 @@
+"""From a definition to a plan: everything is checked here, before anything runs.
+
+All faults are collected and reported in one :class:`ValidationError`; nothing is
+fixed up or guessed. The work is linear in the number of steps, edges and parameters,
+and nothing recurses over the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+
+from ..ground.errors import Fault, ValidationError
+from ..ground.names import did_you_mean, name_fault
+from .blocks import BUILT_IN_EXECUTORS, Block
+from .conversion import convert, validate_model
+from .declarations import RUN_WHEN, SeqBlockData
+from .options import check_count, check_delay, check_timeout
+from .plan import Arguments, Plan, RetryPolicy, Step, find_cycle
+from .references import Outputs, Template, compile_value, copier
+
+Parameters = Mapping[str, Mapping[str, Any]]
+
+#: Longest cycle that is printed whole.
+MAX_CYCLE_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A sequence as it was declared, settings checked, wiring not yet."""
+
+    seq_id: str
+    blocks: Mapping[str, Block]
+    steps: Tuple[SeqBlockData, ...]
+    finaliser: Callable[..., Any]
+    #: ``file:line`` of the decorator.
+    place: str
+    run_timeout: Optional[float] = 3600.0
+    retries: int = 0
+    retry_delay: float = 0.0
+    fail_stop: bool = False
+
+    def where(self, step: str) -> str:
+        """How messages name a step."""
+        return f"seq '{self.seq_id}', step '{step}' ({self.place})"
+
+
+def compile_plan(
+    definition: Definition,
+    parameters: Optional[Parameters] = None,
+    executors: Optional[Iterable[str]] = None,
+    *,
+    partial: bool = False,
+) -> Plan:
+    """Check a sequence with the parameters of one run and compile it.
+
+    Raises :class:`ValidationError` with every fault. ``executors`` are the names of
+    those at hand; None leaves that unchecked. With ``partial``, parameters
+    that are given nowhere are no fault yet: they stand in ``Plan.missing``, and
+    :func:`rebind_plan` may still bring them.
+    """
+    faults: List[Fault] = []
+    missing: Dict[int, List[Fault]] = {}
+    index = _index_steps(definition, faults)
+    names = [_shown_name(data) for data in definition.steps]
+    blocks = [_find_block(definition, data, faults) for data in definition.steps]
+    given = _check_shape(definition, parameters, index, faults)
+    known_executors = None if executors is None else frozenset(executors)
+
+    steps: List[Step] = []
+    dependencies: List[Tuple[int, ...]] = []
+    for position, (data, block) in enumerate(zip(definition.steps, blocks)):
+        name = _shown_name(data)
+        where = definition.where(name)
+        declared = _declared_dependencies(data, index, where, faults)
+        _check_step_settings(data, where, faults)
+        if block is None:
+            dependencies.append(tuple(declared))
+            continue
+        _check_executor(block, known_executors, where, faults)
+        lacking: List[Fault] = []
+        arguments = _bind(block, data, given.get(name, {}), names, index, declared, where, faults, lacking)
+        if lacking:
+            missing[position] = lacking
+        dependencies.append(_with_references(declared, arguments))
+        steps.append(_make_step(definition, position, data, block, arguments, where))
+    if not definition.steps:
+        faults.append(Fault(f"seq '{definition.seq_id}' ({definition.place})", "the sequence has no steps"))
+    _check_cycles(definition, dependencies, faults)
+    _raise_if_wrong(definition, faults, {} if partial and not faults else missing)
+    return _make_plan(definition, tuple(steps), tuple(dependencies), missing)
+
+
+def rebind_plan(definition: Definition, base: Plan, parameters: Parameters) -> Plan:
+    """``base``, a plan of the same definition without parameters, with those of one run.
+
+    Touches only the steps that get parameters, so that a run of a large sequence
+    costs what its own parameters cost. Raises as :func:`compile_plan` does.
+    """
+    faults: List[Fault] = []
+    missing = dict(base.missing)
+    given = _check_shape(definition, parameters, base.index, faults)
+    steps = list(base.steps)
+    names = list(base.index)
+    dependencies = list(base.dependencies)
+    rewired = False
+    for name, values in given.items():
+        step = steps[base.index[name]]
+        data = definition.steps[step.index]
+        declared = _declared_dependencies(data, base.index, step.where, faults)
+        lacking: List[Fault] = []
+        arguments = _bind(step.block, data, values, names, base.index, declared, step.where, faults, lacking)
+        missing.pop(step.index, None)
+        if lacking:
+            missing[step.index] = lacking
+        sources = _with_references(declared, arguments)
+        rewired = rewired or sources != dependencies[step.index]
+        dependencies[step.index] = sources
+        steps[step.index] = step.with_arguments(arguments)
+    if rewired:
+        _check_cycles(definition, dependencies, faults)
+    _raise_if_wrong(definition, faults, missing)
+    return _make_plan(definition, tuple(steps), tuple(dependencies), {})
+
+
+def require_complete(definition: Definition, plan: Plan) -> Plan:
+    """``plan`` itself; raises :class:`ValidationError` if parameters are missing from it."""
+    _raise_if_wrong(definition, [], plan.missing)
+    return plan
+
+
+def _raise_if_wrong(definition: Definition, faults: List[Fault], missing: Mapping[int, List[Fault]]) -> None:
+    found = [*faults, *(fault for position in sorted(missing) for fault in missing[position])]
+    if found:
+        raise ValidationError(found, f"sequence '{definition.seq_id}'")
+
+
+def _make_plan(
+    definition: Definition,
+    steps: Tuple[Step, ...],
+    dependencies: Tuple[Tuple[int, ...], ...],
+    missing: Mapping[int, List[Fault]],
+) -> Plan:
+    return Plan(
+        definition.seq_id,
+        steps,
+        dependencies,
+        definition.finaliser,
+        definition.run_timeout,
+        definition.fail_stop,
+        missing,
+    )
+
+
+def _make_step(
+    definition: Definition, position: int, data: SeqBlockData, block: Block, arguments: Arguments, where: str
+) -> Step:
+    retry = RetryPolicy(
+        _first(data.retries, block.retries, definition.retries),
+        _first(data.retry_delay, block.retry_delay, definition.retry_delay),
+        block.retry_backoff,
+        block.retry_max_delay,
+        block.retry_jitter,
+        block.retry_on,
+    )
+    timeout = data.timeout if data.timeout is not None else block.timeout
+    return Step(position, data.step_name, block, arguments, data.run_when, retry, timeout, where)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _shown_name(data: SeqBlockData) -> str:
+    return str(data.step_name)
+
+
+def _index_steps(definition: Definition, faults: List[Fault]) -> Dict[str, int]:
+    index: Dict[str, int] = {}
+    for position, data in enumerate(definition.steps):
+        name = data.step_name
+        fault = name_fault(name)
+        where = f"seq '{definition.seq_id}', step {position + 1} ({definition.place})"
+        if fault:
+            faults.append(Fault(where, fault))
+            if not isinstance(name, str):
+                continue
+        if name in index:
+            faults.append(
+                Fault(
+                    where,
+                    f"'{name}' is step {index[name] + 1} already; a block that is used twice needs "
+                    f"SeqBlockData({data.block_name!r}, ..., name='{name}_2')",
+                )
+            )
+            continue
+        index[name] = position
+    return index
+
+
+def _find_block(definition: Definition, data: SeqBlockData, faults: List[Fault]) -> Optional[Block]:
+    name = data.block_name
+    block = definition.blocks.get(name) if isinstance(name, str) else None
+    if block is None:
+        known = list(definition.blocks)
+        near = did_you_mean(str(name), known)
+        listed = "" if near else f"; registered are {_listed(known)}" if known else "; no block is registered yet"
+        faults.append(Fault(definition.where(_shown_name(data)), f"there is no block {name!r}{near}{listed}"))
+    return block
+
+
+def _listed(names: List[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in sorted(names)[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _check_shape(
+    definition: Definition, parameters: Optional[Parameters], index: Mapping[str, int], faults: List[Fault]
+) -> Dict[str, Mapping[str, Any]]:
+    """The run's parameters by step, those of unknown steps left out and reported."""
+    if parameters is None:
+        return {}
+    where = f"seq '{definition.seq_id}', parameters"
+    if not isinstance(parameters, Mapping):
+        faults.append(Fault(where, f"expected {{step: {{parameter: value}}}}, got {type(parameters).__name__}"))
+        return {}
+    given: Dict[str, Mapping[str, Any]] = {}
+    for step, values in parameters.items():
+        if not isinstance(step, str) or step not in index:
+            near = did_you_mean(str(step), index)
+            listed = "" if near else f"; the steps are {_listed(list(index))}"
+            faults.append(Fault(where, f"there is no step {step!r} in this sequence{near}{listed}"))
+        elif not isinstance(values, Mapping):
+            faults.append(
+                Fault(where, f"step '{step}': expected {{parameter: value}}, got {type(values).__name__} {values!r:.60}")
+            )
+        else:
+            given[step] = values
+    return given
+
+
+def _declared_dependencies(
+    data: SeqBlockData, index: Mapping[str, int], where: str, faults: List[Fault]
+) -> Dict[int, None]:
+    """The declared dependencies by index, in order, as the keys of a dict."""
+    found: Dict[int, None] = {}
+    names = data.dependencies
+    if isinstance(names, (str, bytes)) or not isinstance(names, (list, tuple)):
+        faults.append(Fault(where, f"dependencies are a list of step names, got {type(names).__name__} {names!r:.60}"))
+        return found
+    for name in names:
+        source = index.get(name) if isinstance(name, str) else None
+        if source is None:
+            near = did_you_mean(str(name), index)
+            faults.append(Fault(where, f"it depends on {name!r}, which is no step of this sequence{near}"))
+        elif name == data.step_name:
+            faults.append(Fault(where, "it depends on itself"))
+        elif source in found:
+            faults.append(Fault(where, f"dependency '{name}' is listed twice"))
+        else:
+            found[source] = None
+    return found
+
+
+def _check_step_settings(data: SeqBlockData, where: str, faults: List[Fault]) -> None:
+    if data.run_when not in RUN_WHEN:
+        near = did_you_mean(str(data.run_when), RUN_WHEN)
+        faults.append(Fault(where, f"run_when is one of {', '.join(RUN_WHEN)}; got {data.run_when!r}{near}"))
+    for what in (
+        check_count("retries", data.retries, optional=True),
+        check_delay("retry_delay", data.retry_delay, optional=True),
+        check_timeout("timeout", data.timeout),
+    ):
+        if what:
+            faults.append(Fault(where, what))
+
+
+def _check_executor(block: Block, executors: Optional[FrozenSet[str]], where: str, faults: List[Fault]) -> None:
+    if block.executor in BUILT_IN_EXECUTORS:
+        if block.executor == "process" and not _found_by_name(block.function):
+            faults.append(
+                Fault(
+                    where,
+                    f"block '{block.name}' ({block.place}) runs in its own process, which must import it by name: "
+                    "define it with def at the top level of a module",
+                )
+            )
+    elif executors is not None and block.executor not in executors:
+        near = did_you_mean(block.executor, [*BUILT_IN_EXECUTORS, *executors])
+        faults.append(
+            Fault(
+                where,
+                f"block '{block.name}' ({block.place}) wants the executor '{block.executor}', which was not given: "
+                f"pass executors={{'{block.executor}': ...}}{near}",
+            )
+        )
+
+
+def _found_by_name(function: Callable[..., Any]) -> bool:
+    qualname = getattr(function, "__qualname__", "<lambda>")
+    return "<" not in qualname
+
+
+def _with_references(declared: Dict[int, None], arguments: Arguments) -> Tuple[int, ...]:
+    added = sorted(source for source in arguments.sources if source not in declared)
+    return (*declared, *added)
+
+
+def _bind(
+    block: Block,
+    data: SeqBlockData,
+    given: Mapping[str, Any],
+    names: Sequence[str],
+    index: Mapping[str, int],
+    declared: Dict[int, None],
+    where: str,
+    faults: List[Fault],
+    missing: List[Fault],
+) -> Arguments:
+    """Where each argument of a step comes from: the run, the definition, or a dependency of its name."""
+    signature = block.signature
+    model = block.data_model
+    constants: Dict[str, Any] = {}
+    whole: List[Tuple[str, int]] = []
+    templates: List[Tuple[str, Template]] = []
+    sources: Set[int] = set()
+    faults_before = len(faults)
+    own = data.parameters
+    if not isinstance(own, Mapping):
+        faults.append(Fault(where, f"parameters are a dict of keyword arguments, got {type(own).__name__}"))
+        own = {}
+    supplied = {**own, **given}
+    for name in supplied:
+        if not _check_accepted(name, block, where, faults):
+            continue
+        from_run = name in given
+        compiled = compile_value(supplied[name], index, data.step_name, where, name, faults, share=from_run)
+        sources.update(compiled.sources)
+        if compiled.whole is not None:
+            whole.append((name, compiled.whole))
+        elif compiled.template is not None:
+            templates.append((name, compiled.template))
+        else:
+            value = compiled.constant
+            if model is None and name in signature.hints:
+                value = convert(value, signature.hints[name], f"{where}, parameter {name}", faults)
+            if not from_run and type(value) in (list, dict, set):
+                templates.append((name, copier(value)))
+            else:
+                constants[name] = value
+    for source in (*declared, *sorted(sources - declared.keys())):
+        name = names[source]
+        if name in signature.accepted and name not in supplied:
+            whole.append((name, source))
+            sources.add(source)
+            supplied[name] = None
+    _check_missing(block, supplied, [names[source] for source in declared], where, missing)
+    if model is not None and not sources and not missing and len(faults) == faults_before:
+        nothing = Outputs(0)
+        validate_model(model, {**constants, **{name: fresh(nothing) for name, fresh in templates}}, where, faults)
+    return Arguments(constants, tuple(whole), tuple(templates), frozenset(sources), model, where)
+
+
+def _check_accepted(name: Any, block: Block, where: str, faults: List[Fault]) -> bool:
+    signature = block.signature
+    if isinstance(name, str) and (name in signature.accepted or signature.open):
+        return True
+    near = did_you_mean(str(name), signature.accepted)
+    has = _listed(list(signature.accepted)) if signature.accepted else "none"
+    faults.append(
+        Fault(
+            where,
+            f"block '{block.name}' ({block.place}) has no parameter {name!r}{near}" + ("" if near else f"; it has {has}"),
+        )
+    )
+    return False
+
+
+def _check_missing(
+    block: Block, supplied: Mapping[str, Any], dependencies: List[str], where: str, faults: List[Fault]
+) -> None:
+    for name in block.signature.unnamed:
+        faults.append(
+            Fault(where, f"block '{block.name}' takes '{name}' by position only; remove the '/' from its signature")
+        )
+    for name in block.signature.required:
+        if name not in supplied:
+            example = f"'@{dependencies[0]}'" if dependencies else "..."
+            faults.append(
+                Fault(
+                    where,
+                    f"parameter '{name}' of block '{block.name}' ({block.place}) is given nowhere: add "
+                    f"parameters={{'{name}': {example}}} to the step, or give it to the run",
+                )
+            )
+
+
+def _check_cycles(definition: Definition, dependencies: List[Tuple[int, ...]], faults: List[Fault]) -> None:
+    cycle = find_cycle(tuple(dependencies))
+    if cycle is None:
+        return
+    names = [_shown_name(definition.steps[position]) for position in cycle]
+    if len(names) > MAX_CYCLE_SHOWN:
+        left_out = len(names) - MAX_CYCLE_SHOWN
+        names = [*names[: MAX_CYCLE_SHOWN - 1], f"({left_out} more)", names[-1]]
+    where = f"seq '{definition.seq_id}' ({definition.place})"
+    faults.append(Fault(where, f"the steps wait for each other: {' → '.join(names)}"))
