@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
-import time
 import weakref
 from concurrent.futures import Executor
 from pathlib import Path
@@ -12,24 +12,22 @@ from types import TracebackType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from .block import BlazeBlock
-from .do.engine import Engine
 from .do.result import RunHandle, RunResult
 from .do.resuming import CannotResume, apply_halt, restore, reusable
-from .do.run import Run
 from .ground.clock import Clock
 from .ground.context import RunInfo
-from .ground.errors import BlazeError, Fault, NotFound, StateError, ValidationError
-from .ground.names import did_you_mean, name_fault, new_instance_id, new_run_id
+from .ground.errors import BlazeError, Fault, NotFound, ValidationError
+from .ground.names import did_you_mean, name_fault, new_run_id
 from .ground.status import RunStatus
 from .logger import BlazeLogger
-from .remember.codec import ResultFiles
-from .remember.database import FILE_NAME, check_durability, prepare_directory
-from .remember.instances import InstanceLock, dead_instances
-from .remember.journal import Journal
+from .remember.archive import archive_state
+from .remember.database import FILE_NAME, check_durability
+from .remember.instances import dead_instances
 from .remember.recorder import NewRun
-from .remember.recovery import StoredRun, adopt, end_unowned, insert_retry, load_run, load_steps, release
-from .remember.retention import Retention, prune, sweep_results
+from .remember.recovery import StoredRun, adopt, end_unowned, insert_retry, load_run, load_steps
+from .remember.retention import Retention
 from .seq import BlazeSequence
+from .session import Session, Settings
 from .state import StateManager
 from .status_report import SequenceStatus, StatusReport
 from .what.compiler import Parameters
@@ -101,14 +99,14 @@ class Blaze:
         self.loop_interval = loop_interval
         self.grace = grace
         self.max_recoveries = max_recoveries
-        self.retention = retention or Retention()
-        self._name = name
         self._clock = clock or Clock()
         self._executors = dict(executors or {})
-        self._keep_outputs = keep_outputs
-        self._logger = logger
+        self._settings = Settings(
+            self.state_dir, self.durability, max_workers, logger, name, keep_outputs, self._clock, self._executors,
+            retention or Retention(),
+        )  # fmt: skip
         self._lock = threading.RLock()
-        self._parts: Optional[_Parts] = None
+        self._session: Optional[Session] = None
         self._started = False
         self._stopped = False
         if auto_start:
@@ -126,9 +124,9 @@ class Blaze:
             if self._started:
                 return self
             self._stopped = False
-            parts = self._open()
+            session = self._open()
             self._started = True
-            self._recover(parts)
+            self._recover(session)
         return self
 
     def stop(self, shutdown: bool = False, grace: Optional[float] = None) -> None:
@@ -138,16 +136,14 @@ class Blaze:
         ``archive/`` in the state directory. Safe to call twice, and from inside a block.
         """
         with self._lock:
-            parts, self._parts = self._parts, None
-            was_open = parts is not None
+            session, self._session = self._session, None
+            was_open = session is not None
             self._started = False
             self._stopped = True
-            if parts is not None:
-                parts.close(self.grace if grace is None else grace)
+            if session is not None:
+                session.close(self.grace if grace is None else grace)
                 _OPEN.discard(self)
             if shutdown and self.durability != "memory" and (was_open or (self.state_dir / FILE_NAME).exists()):
-                from .remember.archive import archive_state
-
                 archive_state(self.state_dir)
 
     def __enter__(self) -> Blaze:
@@ -166,7 +162,7 @@ class Blaze:
     @property
     def instance_id(self) -> Optional[str]:
         """The readable, unique name of this scheduler while it is open."""
-        return self._parts.instance_id if self._parts else None
+        return self._session.instance_id if self._session else None
 
     def pause(self) -> None:
         """Start no further step until :meth:`resume`. Running blocks go on."""
@@ -188,23 +184,31 @@ class Blaze:
         Raises :class:`ValidationError` before anything is recorded, :class:`NotFound` for
         an unknown sequence, :class:`StateError` if the run can't be recorded.
         """
-        parts = self._open()
+        session = self._open()
         plan, text = self._plan(seq_id, parameters)
         now = self._clock.time()
         deadline = None if plan.run_timeout is None else now + plan.run_timeout
         info = RunInfo(new_run_id(), seq_id)
-        key = parts.recorder.insert(
+        key = session.recorder.insert(
             NewRun(
-                info.run_id, seq_id, plan.definition, plan.digest, text, now, deadline, parts.instance_id, len(plan.steps)
+                info.run_id,
+                seq_id,
+                plan.definition,
+                plan.digest,
+                text,
+                now,
+                deadline,
+                session.instance_id,
+                len(plan.steps),
             )
         )
-        return parts.begin(parts.engine.make_run(plan, info, now, deadline, key))
+        return session.begin(session.engine.make_run(plan, info, now, deadline, key))
 
     def run(self, seq_id: str, parameters: Optional[Parameters] = None, timeout: Optional[float] = None) -> RunResult:
         """Start a run and wait for its end; ``trigger(...).result(timeout)``."""
         return self.trigger(seq_id, parameters).result(timeout)
 
-    def retry(self, run_id: str, from_step: Union[None, str, Sequence[str]] = None) -> RunHandle:
+    def retry(self, run_id: str, from_step: Union[str, Sequence[str], None] = None) -> RunHandle:
         """Run again what a run left undone, as a new run that takes over the completed steps' outputs.
 
         :param run_id: id of an ended run, a unique prefix of it, ``"last"`` or ``"last-failed"``.
@@ -213,28 +217,30 @@ class Blaze:
 
         Raises :class:`NotFound`, and :class:`BlazeError` for a run that has not ended.
         """
-        parts = self._open()
-        original = load_run(parts.journal, self.state.find_run(run_id).run_id)
+        session = self._open()
+        original = load_run(session.journal, self.state.find_run(run_id).run_id)
         if not RunStatus(original.status).ended:
             raise BlazeError(f"run {original.run_id} is {original.status}; only a run that has ended can be retried")
         if original.seq_id not in self.sequences:
-            raise NotFound(f"run {original.run_id} is of sequence '{original.seq_id}', which this process does not have")
+            raise NotFound(
+                f"run {original.run_id} is of sequence '{original.seq_id}', which this process does not have"
+            )
         plan = self._stored_plan(original)
         from_steps = [from_step] if isinstance(from_step, str) else list(from_step or ())
         unknown = [step for step in from_steps if step not in plan.index]
         if unknown:
             near = did_you_mean(unknown[0], plan.index)
             raise NotFound(f"there is no step {unknown[0]!r} in '{original.seq_id}'{near}")
-        reused = reusable(plan, original, load_steps(parts.journal, original.key), from_steps)
+        reused = reusable(plan, original, load_steps(session.journal, original.key), from_steps)
         now = self._clock.time()
         deadline = None if plan.run_timeout is None else now + plan.run_timeout
         new = NewRun(
             new_run_id(), original.seq_id, plan.definition, plan.digest, original.parameters, now, deadline,
-            parts.instance_id, len(plan.steps), retry_of=original.run_id,
+            session.instance_id, len(plan.steps), retry_of=original.run_id,
         )  # fmt: skip
-        key = insert_retry(parts.journal, parts.recorder.results, new, original, reused)
-        stored = load_run(parts.journal, new.run_id)
-        return parts.begin(restore(parts.engine, plan, stored, load_steps(parts.journal, key)))
+        key = insert_retry(session.journal, session.recorder.results, new, original, reused)
+        stored = load_run(session.journal, new.run_id)
+        return session.begin(restore(session.engine, plan, stored, load_steps(session.journal, key)))
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run: nothing further of it starts, its running blocks are told to stop.
@@ -242,13 +248,13 @@ class Blaze:
         Whether it was still going. Raises :class:`NotFound`, and :class:`BlazeError` for a
         run that another process has in hand.
         """
-        parts = self._open()
-        found = parts.engine.runs.get(run_id)
+        session = self._open()
+        found = session.engine.runs.get(run_id)
         if found is None:
             record = self.state.find_run(run_id)
-            found = parts.engine.runs.get(record.run_id)
+            found = session.engine.runs.get(record.run_id)
             if found is None:
-                return end_unowned(parts.journal, record.run_id, "cancelled_by_user")
+                return end_unowned(session.journal, record.run_id, "cancelled_by_user")
         return found.cancel("cancelled_by_user")
 
     def handle(self, run_id: str) -> RunHandle:
@@ -261,8 +267,8 @@ class Blaze:
     @property
     def runs(self) -> List[RunHandle]:
         """The runs that are going on here, those taken over among them."""
-        parts = self._parts
-        return [RunHandle(run) for run in list(parts.engine.runs.values())] if parts else []
+        session = self._session
+        return [RunHandle(run) for run in list(session.engine.runs.values())] if session else []
 
     @property
     def state(self) -> StateManager:
@@ -271,13 +277,13 @@ class Blaze:
 
     def status(self) -> StatusReport:
         """What this scheduler does and what its sequences did last."""
-        parts = self._open()
-        engine = parts.engine
-        fault = parts.journal.fault
-        known = {summary.seq_id: summary for summary in parts.state.sequences()}
+        session = self._open()
+        engine = session.engine
+        fault = session.journal.fault
+        known = {summary.seq_id: summary for summary in session.state.sequences()}
         rows = [SequenceStatus.of(seq_id, known.get(seq_id)) for seq_id in sorted({*self.sequences, *known})]
         return StatusReport(
-            instance=parts.instance_id,
+            instance=session.instance_id,
             pid=os.getpid(),
             state="STOPPED" if not self._started else "PAUSED" if engine.pool.held else "RUNNING",
             state_dir=None if self.durability == "memory" else str(self.state_dir),
@@ -291,18 +297,18 @@ class Blaze:
 
     # ------------------------------------------------------------------ inside
 
-    def _open(self) -> _Parts:
-        """The open parts; opened now if need be, and anew in a forked child."""
-        parts = self._parts
-        if parts is not None:
-            return parts
+    def _open(self) -> Session:
+        """What is held open; opened now if need be, and anew in a forked child."""
+        session = self._session
+        if session is not None:
+            return session
         with self._lock:
-            if self._parts is None:
+            if self._session is None:
                 if self._stopped:
                     raise BlazeError("this scheduler was stopped; call start() to use it again")
-                self._parts = _Parts(self)
+                self._session = Session(self._settings)
                 _remember(self)
-            return self._parts
+            return self._session
 
     def _plan(self, seq_id: str, parameters: Optional[Parameters]) -> Tuple[Plan, Optional[str]]:
         """The plan of a run and its parameters as stored text."""
@@ -323,124 +329,54 @@ class Blaze:
         }
         return sequence.plan(loads(stored.parameters, hints), self._executors)
 
-    def _recover(self, parts: _Parts) -> None:
+    def _recover(self, session: Session) -> None:
         """Take over the runs that dead schedulers and clean stops left."""
         if self.durability == "memory":
             return
         known = frozenset(self.sequences)
-        for dead in dead_instances(parts.instances):
+        for dead in dead_instances(session.instances):
             try:
-                adopted, failed, left = adopt(parts.journal, parts.instance_id, dead.instance_id, known, self.max_recoveries)
+                adopted, failed, left = adopt(
+                    session.journal, session.instance_id, dead.instance_id, known, self.max_recoveries
+                )
                 if not left:
                     dead.bury()
             finally:
                 dead.close()
             for run_id in failed:
-                parts.logger.error("run %s is FAILED: its process died more than %d times", run_id, self.max_recoveries)
+                session.logger.error(
+                    "run %s is FAILED: its process died more than %d times", run_id, self.max_recoveries
+                )
             for stored in adopted:
-                self._resume(parts, stored)
-        for stored in adopt(parts.journal, parts.instance_id, None, known, self.max_recoveries)[0]:
-            self._resume(parts, stored)
+                self._resume(session, stored)
+        for stored in adopt(session.journal, session.instance_id, None, known, self.max_recoveries)[0]:
+            self._resume(session, stored)
 
-    def _resume(self, parts: _Parts, stored: StoredRun) -> None:
+    def _resume(self, session: Session, stored: StoredRun) -> None:
         try:
             plan = self._stored_plan(stored)
-            run = restore(parts.engine, plan, stored, load_steps(parts.journal, stored.key))
+            run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
         except (CannotResume, ValidationError) as error:
-            parts.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
-            parts.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
-            parts.engine.flush()
+            session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
+            session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
+            session.engine.flush()
             return
-        parts.logger.info("resuming run %s of '%s': %d of %d steps are done", stored.run_id, stored.seq_id,
+        session.logger.info("resuming run %s of '%s': %d of %d steps are done", stored.run_id, stored.seq_id,
                           run.final - run.open, run.final)  # fmt: skip
-        parts.begin(run, apply_halt(run, stored))
+        session.begin(run, apply_halt(run, stored))
+
+    def _forget(self) -> None:
+        """In a forked child: everything that is open is the parent's."""
+        session, self._session = self._session, None
+        self._lock = threading.RLock()
+        self._started = False
+        if session is not None:
+            session.forget()
+            _FORGOTTEN.append(session)
 
     def __repr__(self) -> str:
         state = "started" if self._started else "stopped" if self._stopped else "not started"
-        return f"<Blaze {self.instance_id or self._name or ''} {state}, state in {self.state_dir}>"
-
-
-class _Parts:
-    """Everything a scheduler holds open: its lock, journal, engine and logger."""
-
-    def __init__(self, owner: Blaze) -> None:
-        self.instance_id = new_instance_id(owner._name)
-        self.retention = owner.retention
-        self.clock = owner._clock
-        in_memory = owner.durability == "memory"
-        self.instances = owner.state_dir / "instances"
-        self.lock: Optional[InstanceLock] = None
-        if not in_memory:
-            prepare_directory(owner.state_dir)
-            self.lock = InstanceLock(self.instances, self.instance_id)
-        try:
-            self.journal = Journal(None if in_memory else owner.state_dir / FILE_NAME, owner.durability)
-        except BaseException:
-            if self.lock is not None:
-                self.lock.release()
-            raise
-        self.logger = owner._logger or BlazeLogger(
-            silent=True, log_dir=None if in_memory else owner.state_dir / "log"
-        )
-        self.logger.start()
-        self.engine = Engine(
-            owner.max_workers,
-            self.journal,
-            owner._clock,
-            owner._executors,
-            owner._keep_outputs,
-            idle_work=self._tidy,
-            keep_log=self.logger.keep,
-        )
-        self.state = StateManager.of_journal(self.journal) if in_memory else StateManager(owner.state_dir)
-        self._next_tidy = 0.0
-
-    @property
-    def recorder(self) -> Any:
-        """Writes runs down."""
-        return self.engine.recorder
-
-    def begin(self, run: Run, halted: Optional[str] = None) -> RunHandle:
-        """Start a run and give out its handle."""
-        self.engine.begin(run, halted)
-        return RunHandle(run)
-
-    def _tidy(self) -> bool:
-        """In idle time: fold the log into the file, delete what is beyond the retention. Whether there is more."""
-        now = time.monotonic()
-        if now < self._next_tidy:
-            return False
-        results: Optional[ResultFiles] = self.recorder.results
-        more = prune(self.journal, results, self.retention, self.clock.time())
-        if more:
-            return True
-        if results is not None:
-            sweep_results(self.journal, results, self.clock.time())
-        with self.journal.lock:
-            self.journal.checkpoint(truncate=True)
-        self._next_tidy = now + 60.0
-        return False
-
-    def close(self, grace: float) -> None:
-        """Stop and close everything; what has not ended is left to the next start."""
-        self.engine.close(grace)
-        try:
-            if self.lock is not None:
-                release(self.journal, self.instance_id)
-        except StateError as error:
-            # The lock goes, so the next start sees a dead owner and takes its runs over all the same.
-            self.logger.error("the open runs could not be released: %s", error)
-        self.state.close()
-        self.journal.close()
-        self.logger.stop()
-        if self.lock is not None:
-            self.lock.release()
-
-    def forget(self) -> None:
-        """In a forked child: let go of what is the parent's without touching it."""
-        self.journal.close()
-        if self.lock is not None:
-            self.lock.forget()
+        return f"<Blaze {self.instance_id or self._settings.name or ''} {state}, state in {self.state_dir}>"
 
 
 def _hints(plan: Plan, parameters: Parameters) -> Dict[Tuple[str, str], Any]:
@@ -456,7 +392,9 @@ def _check_arguments(
     executors: Any, name: Any,
 ) -> None:  # fmt: skip
     whats = [
-        None if blocks is None or isinstance(blocks, BlazeBlock) else f"blaze_blocks is a BlazeBlock, got {blocks!r:.60}",
+        None
+        if blocks is None or isinstance(blocks, BlazeBlock)
+        else f"blaze_blocks is a BlazeBlock, got {blocks!r:.60}",
         None
         if sequences is None or isinstance(sequences, BlazeSequence)
         else f"sequences is a BlazeSequence, got {sequences!r:.60}",
@@ -479,16 +417,17 @@ def _check_arguments(
 
 #: The schedulers that hold something open, so that a forked child and the end of the interpreter find them.
 _OPEN: weakref.WeakSet[Blaze] = weakref.WeakSet()
+#: What belonged to the parent process; kept, so that no destructor in the child touches it.
+_FORGOTTEN: List[Session] = []
 _hooked = False
 
 
 def _remember(scheduler: Blaze) -> None:
+    """Let a fork and the end of the interpreter find this scheduler."""
     global _hooked
     _OPEN.add(scheduler)
     if not _hooked:
         _hooked = True
-        import atexit
-
         atexit.register(_stop_all)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_forget_all)
@@ -501,15 +440,5 @@ def _stop_all() -> None:
 
 def _forget_all() -> None:
     for scheduler in list(_OPEN):
-        parts, scheduler._parts = scheduler._parts, None
-        scheduler._lock = threading.RLock()
-        scheduler._started = False
-        if parts is not None:
-            parts.forget()
-            _FORGOTTEN.append(parts)
+        scheduler._forget()
     _OPEN.clear()
-
-
-#: What belonged to the parent process; kept, so that no destructor in the child touches it.
-_FORGOTTEN: List[_Parts] = []
-

@@ -127,6 +127,11 @@ class BlazeLogger:
             handler.close()
 
     @property
+    def captures_print(self) -> bool:
+        """Whether what blocks print is kept with their run."""
+        return self._prints is not None
+
+    @property
     def started(self) -> bool:
         """Whether the handlers are attached."""
         return self._starts > 0

@@ -245,7 +245,9 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
         found = self._sequences.get(seq_id) if isinstance(seq_id, str) else None
         if found is None:
             known = ", ".join(f"'{name}'" for name in sorted(self._sequences)[:8]) or "none"
-            raise NotFound(f"there is no sequence {seq_id!r}{did_you_mean(str(seq_id), self._sequences)}; known: {known}")
+            raise NotFound(
+                f"there is no sequence {seq_id!r}{did_you_mean(str(seq_id), self._sequences)}; known: {known}"
+            )
         return found
 
     def __contains__(self, seq_id: object) -> bool:

@@ -48,7 +48,7 @@ from uuid import UUID
 import pydantic
 import pytest
 import typing_extensions
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blaze.core.ground.errors import Fault
@@ -94,6 +94,12 @@ class Forgiving(enum.Enum):
     @classmethod
     def _missing_(cls, value):
         return cls.YES if str(value).lower() == "yes" else None
+
+
+@dataclass
+class Shadowed:
+    date: Optional[date] = None
+    again: Optional[date] = None
 
 
 class Point(NamedTuple):
@@ -170,6 +176,10 @@ class Closable(Protocol):
 
 class Unasked(Protocol):
     def close(self) -> None: ...
+
+
+#: Without a time limit for an example: the machine may be busy with other tests.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def wrong(value, annotation) -> List[Fault]:
@@ -419,12 +429,13 @@ CONVERTED = [
     ),
     ({"name": "a", "children": [{"name": "b"}]}, Node, Node("a", [Node("b")])),
     ({"base": 2, "scale": 3}, Derived, Derived(2, 3)),
+    ({"date": "2024-01-31", "again": "2024-01-31"}, Shadowed, Shadowed(date(2024, 1, 31), date(2024, 1, 31))),
     ({"content": 1}, Box, Box(1)),
     ({"content": "x"}, Box[int], Box("x")),
     ({"known": 1, "unknown": object}, HalfKnown, HalfKnown(1, object)),
     ({"x": 1}, Point, Point(1)),
     ([1, 2], Point, Point(1, 2)),
-    ({"a": 1}, namedtuple("Bare", "a"), (1,)),  # noqa: PYI024
+    ({"a": 1}, namedtuple("Bare", "a"), (1,)),
     ({"since": "2024-01-31"}, Loose, {"since": date(2024, 1, 31)}),
     (
         {"title": "x", "year": 1, "rating": 2, "seen": "2024-01-31"},
@@ -715,6 +726,7 @@ def test_the_compiled_checks_are_bounded_in_number_and_keep_their_annotations_ap
     assert len(conversion._compiled) <= conversion.MAX_COMPILED
 
 
+@patient
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=20))
 def test_no_value_makes_the_check_raise(value):
     for annotation in (int, List[date], Dict[str, int], Options, Union[Tuple[int, str], Color, None], Point, Model):
@@ -723,6 +735,7 @@ def test_no_value_makes_the_check_raise(value):
         assert faults or right(converted, annotation) is converted
 
 
+@patient
 @given(st.lists(st.dates() | st.datetimes()))
 def test_iso_text_becomes_the_very_same_times(values):
     assert right([value.isoformat() for value in values], List[datetime]) == [
@@ -735,7 +748,7 @@ def test_iso_text_becomes_the_very_same_times(values):
 
 def sample(
     a: int,
-    b: "Unknown",
+    b: Unknown,
     c: List[date],
     *args: int,
     d: Optional[str] = None,
@@ -757,7 +770,7 @@ def test_a_hint_that_cannot_be_resolved_is_left_out_and_the_others_stay():
 
 
 def test_a_modern_union_as_text_is_left_out_where_python_is_too_old():
-    def block(a: "int | None", b: int): ...
+    def block(a: int | None, b: int): ...
 
     known = hints_of(block)
     assert known["b"] is int

@@ -11,6 +11,7 @@ import logging
 import logging.config
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -73,7 +74,7 @@ def isolation() -> Iterator[None]:
     before = the_logging_tree()
     yield
     after = the_logging_tree()
-    untouched = ((int, logging.NOTSET), [], [], True, False, set())
+    untouched: Tuple[Any, ...] = ((int, logging.NOTSET), [], [], True, False, set())
     for name, node in after["loggers"].items():
         assert node == before["loggers"].get(name, untouched), name
     after["loggers"] = before["loggers"]
@@ -549,11 +550,15 @@ def test_a_patch_of_somebody_else_on_the_logger_survives(monkeypatch: pytest.Mon
 
 def test_importing_changes_nothing() -> None:
     code = (
-        "import logging, sys, os, threading\n"
-        "before = logging.getLogRecordFactory(), sys.stdout, sys.stderr, sorted(logging.root.manager.loggerDict)\n"
+        "import logging, sys, threading\n"
+        "def now(): return logging.getLogRecordFactory(), sys.stdout, sys.stderr, logging.root.manager.disable\n"
+        "before = now()\n"
         "import blaze.core.logger\n"
-        "after = logging.getLogRecordFactory(), sys.stdout, sys.stderr, sorted(logging.root.manager.loggerDict)\n"
-        "assert before == after and not logging.root.handlers and threading.active_count() == 1\n"
+        "assert before == now() and threading.active_count() == 1\n"
+        "for logger in (logging.root, *logging.root.manager.loggerDict.values()):\n"
+        "    if isinstance(logger, logging.Logger) and logger.name.split('.')[0] in ('root', 'blaze'):\n"
+        "        assert not logger.handlers and not logger.filters and logger.propagate\n"
+        "        assert logger.level == (logging.WARNING if logger is logging.root else logging.NOTSET)\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
@@ -618,8 +623,6 @@ def test_a_fork_while_another_thread_installs_leaves_the_child_a_free_lock() -> 
     try:
 
         def child() -> None:
-            import signal
-
             signal.alarm(20)
             with installed("app.blocks"), PrintCapture():
                 pass
@@ -629,6 +632,34 @@ def test_a_fork_while_another_thread_installs_leaves_the_child_a_free_lock() -> 
     finally:
         stop.set()
         thread.join()
+
+
+@needs_fork
+def test_a_fork_while_another_thread_prints_leaves_the_child_a_free_lock(capsys: pytest.CaptureFixture[str]) -> None:
+    holds, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with capture._print_lock:
+            holds.set()
+            done.wait(60)
+
+    def child() -> None:
+        signal.alarm(20)
+        kept: Kept = []
+        with step(kept):
+            print("whole line")
+        assert messages(kept) == ["whole line"]
+
+    thread = threading.Thread(target=hold)
+    with PrintCapture(), step([]):
+        print("unfinished in the parent", end="")
+        thread.start()
+        holds.wait(60)
+        try:
+            in_a_fork(child)
+        finally:
+            done.set()
+            thread.join()
 
 
 # --- print ---
@@ -757,7 +788,7 @@ def test_the_replacement_behaves_like_the_stream(tmp_path: Any, monkeypatch: pyt
             with pytest.raises(TypeError):
                 sys.stdout.write(1)  # type: ignore[arg-type]
             with pytest.raises(AttributeError):
-                _ = sys.stdout.nothing  # type: ignore[attr-defined]
+                _ = sys.stdout.nothing  # type: ignore[union-attr]
         monkeypatch.undo()
         file.seek(0)
         assert file.read() == "abcdef"

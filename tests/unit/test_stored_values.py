@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import enum
 import functools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -15,13 +15,27 @@ from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, FrozenSet, Generic, List, Literal, NamedTuple, Optional, Set, Tuple, TypedDict, TypeVar, Union
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Generic,
+    List,
+    Literal,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    TypedDict,
+    TypeVar,
+    Union,
+)
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blaze.core.ground.errors import Fault, ValidationError
@@ -34,7 +48,7 @@ T = TypeVar("T")
 class Color(enum.Enum):
     RED = "red"
     BLUE = "blue"
-    AZURE = "blue"
+    AZURE = "blue"  # noqa: PIE796
 
 
 class Shape(enum.Enum):
@@ -190,6 +204,8 @@ KEPT = [
     datetime(2024, 1, 31, tzinfo=timezone.utc),
     datetime(2024, 1, 31, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
     datetime(2024, 1, 31, tzinfo=timezone(timedelta(seconds=1, microseconds=1))),
+    datetime(2024, 1, 31, tzinfo=timezone(timedelta(microseconds=1))),
+    datetime(2024, 1, 31, tzinfo=timezone(timedelta(microseconds=-1)), fold=1),
     datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN),
     datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1),
     datetime(2024, 10, 27, 2, 30, fold=1),
@@ -440,8 +456,10 @@ def test_a_value_that_doubles_at_every_level_is_given_up_early():
     value: Any = 1
     for _ in range(99):
         value = [value, value]
-    ((_, what),) = refused(value)
-    assert what.startswith("the parameters take more than 1 MiB of text")
+    faults: List[Fault] = []
+    encode(value, "fetch.x", faults)
+    assert [fault.where for fault in faults] == ["fetch.x"]
+    assert faults[0].what.startswith("the parameters take more than 1 MiB of text")
 
 
 def test_one_mebibyte_is_stored_and_one_byte_more_is_refused():
@@ -459,7 +477,8 @@ def test_one_mebibyte_is_stored_and_one_byte_more_is_refused():
 
 
 @pytest.mark.parametrize(
-    "value", ["a" * 2**21, b"a" * 2**21, list(range(2**20)), [0.5] * 2**20, {str(i): i for i in range(2**17)}],
+    "value",
+    ["a" * 2**21, b"a" * 2**21, list(range(2**20)), [0.5] * 2**20, {str(i): i for i in range(2**17)}],
     ids=lambda value: type(value).__name__,
 )
 def test_large_data_of_every_kind_is_refused(value):
@@ -569,7 +588,8 @@ def test_a_damaged_value_is_an_error_that_says_so(jsonable, what):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"a": 1}', "null", '{"a": {"b": NaN}}', "[" * 100_000, "1" * 5000, '{"a": {"b": 1e999}}'],
+    "text",
+    ["", "{", "[]", '{"a": 1}', "null", '{"a": {"b": NaN}}', "[" * 100_000, "1" * 5000, '{"a": {"b": 1e999}}'],
     ids=lambda text: text[:20],
 )
 def test_a_damaged_text_is_an_error_that_says_so(text):
@@ -629,14 +649,17 @@ def test_a_class_that_refuses_what_was_stored_is_an_error(monkeypatch):
 
 def test_reading_imports_nothing():
     name = "blaze_never_imported"
-    with pytest.raises(ValidationError):
-        decode({"$blaze": "dataclass", "class": f"{name}:X", "value": {}}, Options | Color if False else Any)
+    with pytest.raises(ValidationError, match="Options refuses it"):
+        decode({"$blaze": "dataclass", "class": f"{name}:X", "value": {}}, Optional[Options])
     assert name not in sys.modules
 
 
 # Round trips of anything at all
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+#: Without a time limit for an example: the machine may be busy with other tests.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 offsets = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).map(timezone)
 scalars = st.one_of(
     st.none(),
@@ -644,7 +667,7 @@ scalars = st.one_of(
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
     texts,
-    st.binary(),
+    st.binary(max_size=20),
     st.datetimes(timezones=st.none() | offsets),
     st.builds(lambda moment, fold: moment.replace(fold=fold), st.datetimes(), st.integers(0, 1)),
     st.dates(),
@@ -654,23 +677,31 @@ scalars = st.one_of(
     st.uuids(),
     texts.filter(lambda text: "\x00" not in text).map(Path),
 )
-hashables = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3))
+hashables = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3),
+    max_leaves=4,
+)
 keys = st.sampled_from(["$blaze", "value", "class", ""]) | texts
 anything = st.recursive(
     scalars | hashables,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.lists(inner, max_size=4).map(tuple)
-    | st.dictionaries(keys, inner, max_size=4)
-    | st.sets(hashables, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.sets(hashables, max_size=4)
+    ),
     max_leaves=25,
 )
 
 
+@patient
 @given(anything)
 def test_any_mixture_comes_back_as_what_it_was(value):
     assert same(round_trip(value), value)
 
 
+@patient
 @given(st.text() | st.dictionaries(st.text(), st.text()))
 def test_hostile_text_comes_back_or_is_refused(value):
     faults: List[Fault] = []
@@ -688,36 +719,43 @@ options = st.recursive(
 )
 
 
+@patient
 @given(st.dictionaries(keys, st.lists(options | st.sampled_from(Shape) | st.integers(), max_size=3), max_size=3))
 def test_any_mixture_of_records_comes_back_as_what_it_was(value):
     annotation = Dict[str, List[Union[Options, Shape, int]]]
     assert round_trip(value, annotation) == value
 
 
+KINDS = ["datetime", "date", "time", "timedelta", "decimal", "uuid", "bytes", "path", "set", "tuple", "frozenset"]
+KINDS += ["dict", "enum", "flag", "dataclass", "unheard of"]
+
 jsonables = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(), inner, max_size=3)
-    | st.fixed_dictionaries(
-        {
-            "$blaze": st.sampled_from(["datetime", "time", "timedelta", "decimal", "uuid", "bytes", "path", "set", "tuple"])
-            | st.sampled_from(["dict", "enum", "flag", "dataclass", "x"])
-            | inner,
-            "value": inner,
-        },
-        optional={"class": inner, "fold": inner},
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(), inner, max_size=3)
+        | st.fixed_dictionaries(
+            {
+                "$blaze": st.sampled_from(
+                    ["datetime", "time", "timedelta", "decimal", "uuid", "bytes", "path", "set", "tuple"]
+                )
+                | st.sampled_from(["dict", "enum", "flag", "dataclass", "x"])
+                | inner,
+                "value": inner,
+            },
+            optional={"class": inner, "fold": inner},
+        )
     ),
     max_leaves=15,
 )
 
 
+@patient
 @given(jsonables)
 def test_no_json_makes_reading_raise_anything_but_a_validation_error(jsonable):
     for annotation in (Any, Options, Union[Color, Shape, Access], List[Union[Options, Color]]):
-        try:
+        with contextlib.suppress(ValidationError):
             decode(jsonable, annotation)
-        except ValidationError as error:
-            assert not math.isnan(len(error.errors))
 
 
 def test_the_examples_in_the_docstrings_are_true():

@@ -27,32 +27,42 @@ OVER = 3
 class Attempt(StepContext):
     """An attempt that is being made in this process.
 
-    Times are monotonic seconds; 0.0 means not yet.
+    What most attempts never need has its default on the class, so that making one
+    costs four assignments. Times are monotonic seconds; 0.0 means not yet.
     """
 
-    __slots__ = ("run", "place", "started", "limit", "phase", "asked_at", "row", "stop", "worker", "shown")
+    _asked: Optional[str] = None
+    _progress: Optional[Tuple[float, Optional[float]]] = None
+    #: When the step's own timeout strikes.
+    limit: Optional[float] = None
+    phase = LIVE
+    asked_at = 0.0
+    #: Whether a row tells already that the step runs.
+    row = False
+    #: Stops it, where that takes more than an exception in a thread.
+    stop: Optional[Callable[[], None]] = None
+    #: The thread that runs it, if that may be interrupted.
+    worker: Optional[Worker] = None
+    #: The progress that was recorded last.
+    shown: Optional[Tuple[float, Optional[float]]] = None
 
-    def __init__(self, run: Run, step: Step, number: int) -> None:
-        self.info: RunInfo = run.info
-        self.step = step.name
-        self.attempt = number
-        self._asked = None
-        self._progress = None
-        self._on_log = run.on_log
+    def __init__(self, run: Run, place: Step, number: int, started: float) -> None:
         self.run = run
-        self.place = step
-        self.started = 0.0
-        #: When the step's own timeout strikes.
-        self.limit: Optional[float] = None
-        self.phase = LIVE
-        self.asked_at = 0.0
-        #: Whether a row tells already that the step runs.
-        self.row = False
-        #: Stops it, where that takes more than an exception in a thread.
-        self.stop: Optional[Callable[[], None]] = None
-        self.worker: Optional[Worker] = None
-        #: The progress that was recorded last.
-        self.shown: Optional[Tuple[float, Optional[float]]] = None
+        self.place = place
+        self.attempt = number
+        self.started = started
+
+    @property
+    def info(self) -> RunInfo:  # type: ignore[override]
+        return self.run.info
+
+    @property
+    def step(self) -> str:  # type: ignore[override]
+        return self.place.name
+
+    @property
+    def _on_log(self) -> Any:  # type: ignore[override]
+        return self.run.on_log
 
     @property
     def deadline(self) -> Optional[datetime]:

@@ -48,6 +48,7 @@ class Engine:
         keeps_logs: bool = True,
         idle_work: Optional[Callable[[], bool]] = None,
         keep_log: Optional[KeepLog] = None,
+        keeps_prints: bool = False,
     ) -> None:
         self.clock = clock or Clock()
         self.monotonic = self.clock.monotonic
@@ -68,6 +69,8 @@ class Engine:
         self._idle_work = idle_work
         #: Is given every record that a block logs, besides the run's own log.
         self.keep_log = keep_log
+        #: Whether what blocks print is kept too.
+        self.keeps_prints = keeps_prints
         self._captured: Set[str] = set()
         self._captures = 0
         self._loop: Optional[EventLoop] = None
@@ -76,9 +79,7 @@ class Engine:
 
     # ------------------------------------------------------------------ runs
 
-    def make_run(
-        self, plan: Plan, info: RunInfo, created_at: float, deadline: Optional[float], key: int = 0
-    ) -> Run:
+    def make_run(self, plan: Plan, info: RunInfo, created_at: float, deadline: Optional[float], key: int = 0) -> Run:
         """A run that has not begun. ``created_at`` and ``deadline`` are epoch seconds."""
         limit = None if deadline is None else self.monotonic() + (deadline - self.clock.time())
         return Run(self, plan, info, copy_context(), created_at, limit, key)

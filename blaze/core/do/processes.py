@@ -107,6 +107,10 @@ class ChildPool:
         child = self._take(fn, context)
         reusable = False
         try:
+            # Who stops an attempt sets _asked, then calls kill(): one that came before _take() is seen here.
+            if context._asked is not None:
+                reusable = True
+                raise BlockCrashed(f"block {context.step!r} was stopped before it started")
             child.ask(fn, request, context)
             del request
             while True:
@@ -269,7 +273,8 @@ def _forget_all() -> None:
 def _request(fn: Callable[..., Any], kwargs: Mapping[str, Any], context: StepContext) -> bytes:
     if getattr(fn, "__module__", None) == "__main__" and main_origin() == (None, None):
         raise BlazeError(main_cannot_be_imported(f"block {context.step!r}"))
-    told = (tuple(context.info), context.step, context.attempt, context._deadline)
+    deadline = context.deadline  # the public one: a subclass may work it out
+    told = (tuple(context.info), context.step, context.attempt, deadline.timestamp() if deadline else None)
     try:
         return pickle.dumps((told, fn, dict(kwargs)), PROTOCOL)
     except Exception as error:

@@ -86,9 +86,7 @@ class _Steps(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         run = self._result._run
-        return (
-            step.name for step in run.plan.steps if not self._only_outputs or run.has_output(step.index)
-        )
+        return (step.name for step in run.plan.steps if not self._only_outputs or run.has_output(step.index))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -167,7 +165,7 @@ class RunResult:
     @property
     def logs(self) -> List[LogLine]:
         """Lines that the blocks logged; of a recorded run, ask ``StateManager.logs`` instead."""
-        return list(self._run.log_lines)
+        return list(self._run.log.lines)
 
     @property
     def started_at(self) -> Optional[datetime]:
@@ -222,7 +220,9 @@ class RunResult:
         }
 
     def __repr__(self) -> str:
-        return f"<RunResult {self.run_id} of {self.seq_id!r}: {self.status}{f' ({self.reason})' if self.reason else ''}>"
+        return (
+            f"<RunResult {self.run_id} of {self.seq_id!r}: {self.status}{f' ({self.reason})' if self.reason else ''}>"
+        )
 
 
 class RunHandle:

@@ -6,7 +6,7 @@ here starts a block: it makes runs that the engine can begin.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set
 
 from ..ground.context import RunInfo
 from ..ground.errors import BlazeError, StateError
@@ -66,9 +66,7 @@ def restore(engine: Engine, plan: Plan, stored: StoredRun, steps: Mapping[int, S
         if index not in again:
             _restore_step(engine, run, index, step)
     _load_outputs(engine, run, {index: step for index, step in known.items() if index not in again})
-    run.waiting = [
-        sum(1 for source in sources if not run.statuses[source].ended) for sources in plan.dependencies
-    ]
+    run.waiting = [sum(1 for source in sources if not run.statuses[source].ended) for sources in plan.dependencies]
     run.open = sum(1 for status in run.statuses[: run.final] if not status.ended)
     run.row = stored.status == "RUNNING"
     if stored.started_at is not None:
@@ -109,7 +107,7 @@ def _load_outputs(engine: Engine, run: Run, known: Mapping[int, StoredStep]) -> 
     if recorder is None or journal is None:
         return
     needed = _needed_by_open_steps(run.plan, {index for index, step in known.items() if step.status.ended})
-    own_index = {index: step.index for index, step in known.items()}
+    own_index = {index: step.place for index, step in known.items()}
     for index, step in known.items():
         if step.status is not COMPLETED:
             continue
@@ -146,9 +144,7 @@ def _made_again(plan: Plan, known: Mapping[int, StoredStep]) -> Set[int]:
     while True:
         needed = _needed_by_open_steps(plan, ended - again)
         more = {
-            index
-            for index in needed & ended - again
-            if known[index].status is COMPLETED and not known[index].stored
+            index for index in needed & ended - again if known[index].status is COMPLETED and not known[index].stored
         }
         if not more:
             return again
@@ -169,10 +165,10 @@ def reusable(
     for index, step in known.items():
         if step.status is not COMPLETED:
             continue
-        name, block, dependencies = old_wiring[step.index]
+        _, block, dependencies = old_wiring[step.place]
         now = {plan.steps[source].name for source in plan.dependencies[index]}
         if now == set(dependencies) and plan.steps[index].block.name == block:
-            kept[index] = step.index
+            kept[index] = step.place
     rerun = [step.name for step in plan.steps if step.index not in kept] + list(from_steps)
     dropped = plan.descendants(rerun)
     while True:
@@ -189,8 +185,3 @@ def apply_halt(run: Run, stored: StoredRun) -> Optional[str]:
         return stored.cancel
     failed = any(status is BlockStatus.FAILED for status in run.statuses[: run.final])
     return "fail_stop" if failed and run.plan.fail_stop else None
-
-
-def restored_summary(run: Run) -> Tuple[int, int]:
-    """(steps done, steps in all), for the log."""
-    return run.final - run.open, run.final

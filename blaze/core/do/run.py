@@ -10,26 +10,27 @@ list, which is a deque and needs none.
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
-from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from ..ground.context import RunInfo, StepContext
-from ..ground.errors import BlazeError, RunSuspended, StateError, StepCancelled, StepTimeout
+from ..ground.capture import flush_prints
+from ..ground.context import RunInfo
+from ..ground.errors import BlazeError, BlockCrashed, RunSuspended, StateError, StepCancelled, StepTimeout
 from ..ground.status import BlockStatus, RunStatus
-from ..what.plan import Arguments, Plan, RetryPolicy, Step
+from ..what.plan import Plan, Step
 from ..what.references import Outputs
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
 from .failure import Failure, describe
+from .finaliser import FinaliserStep
 from .pool import Item, Worker
-from .result import LogLine, RunResult, StepResult
+from .result import RunResult, StepResult
 from .retrying import retry_delay
 from .rules import mixture_of, skip_reason, starts
+from .run_log import RunLog
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -40,9 +41,6 @@ END = -1
 #: Why an attempt was asked to stop, where that is not the user's wish.
 TIMEOUT = "timeout"
 STOPPING = "stopping"
-
-#: Log lines that a run without a state keeps.
-LOG_LINES_KEPT = 10_000
 
 PENDING, RUNNING, RETRYING = BlockStatus.PENDING, BlockStatus.RUNNING, BlockStatus.RETRYING
 COMPLETED, FAILED, SKIPPED, CANCELLED = (
@@ -57,7 +55,7 @@ class Run:
         "engine", "plan", "info", "key", "lock", "context", "steps", "final", "statuses", "reasons", "attempts",
         "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
         "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "future", "on_log",
-        "log_lines", "log_count", "row", "ends", "retrying",
+        "log", "row", "ends", "retrying",
     )  # fmt: skip
 
     def __init__(
@@ -112,9 +110,9 @@ class Run:
         self.output: Any = None
         self.future: Future[RunResult] = Future()
         self.future.set_running_or_notify_cancel()
-        self.on_log = self._keep_log_record if engine.keeps_logs else None
-        self.log_lines: Deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
-        self.log_count = 0
+        self.log = RunLog(self)
+        #: What a running step hands its log records to.
+        self.on_log = self.log.keep if engine.keeps_logs else None
         #: Whether the database has been told that the run runs.
         self.row = False
         self.ends: List[int] = []
@@ -129,11 +127,10 @@ class Run:
             return self._write_end()
         step = self.plan.steps[index] if index < self.final else self._finaliser()
         engine = self.engine
-        attempt = Attempt(self, step, self.attempts[index] + 1)
+        attempt = Attempt(self, step, self.attempts[index] + 1, engine.monotonic())
         # Seen by the timekeeper before the step counts as RUNNING: who cancels the run
         # either finds the step not started, or finds this attempt.
         worker.attempt = attempt
-        attempt.started = started = engine.monotonic()
         with self.lock:
             status = self.statuses[index]
             if status is RETRYING:
@@ -144,9 +141,9 @@ class Run:
             self.statuses[index] = RUNNING
             self.attempts[index] += 1
             if not self.began:
-                self.began = started
+                self.began = attempt.started
         if step.timeout is not None:
-            attempt.limit = limit = started + step.timeout
+            attempt.limit = limit = attempt.started + step.timeout
             if limit < engine.timekeeper.next_look:
                 engine.timekeeper.poke()
         try:
@@ -167,6 +164,8 @@ class Run:
         step = attempt.place
         index = step.index
         seconds = engine.monotonic() - attempt.started
+        if engine.keeps_prints:
+            flush_prints(attempt)
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
         recorder = engine.recorder
@@ -320,6 +319,8 @@ class Run:
         """An attempt raised, or was given up. Decides on a retry."""
         engine = self.engine
         seconds = engine.monotonic() - attempt.started
+        if engine.keeps_prints:
+            flush_prints(attempt)
         if attempt.phase == CONDEMNED:
             return None  # the timekeeper settles it when this thread has ended
         verdict = attempt._asked
@@ -336,7 +337,7 @@ class Run:
     def _settle(self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float) -> Optional[Item]:
         engine, step, index = self.engine, attempt.place, attempt.place.index
         policy = step.retry
-        reason = verdict if verdict else "crashed" if getattr(error, "blaze_crash", False) else None
+        reason = verdict or ("crashed" if isinstance(error, BlockCrashed) else None)
         failure = describe(error, step.name, attempt.attempt, policy.retries + 1, self._told(step), reason)
         spread = random.uniform(-1.0, 1.0) if policy.jitter else 0.0
         ready: List[Item] = []
@@ -645,62 +646,3 @@ class Run:
             if self.future.done():
                 raise
             raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s") from None
-
-    def _keep_log_record(self, context: StepContext, record: logging.LogRecord) -> None:
-        """A block logged something: keep it with the run."""
-        self.log_count += 1
-        recorder = self.engine.recorder
-        if self.engine.keep_log is not None:
-            self.engine.keep_log(context, record)
-        try:
-            message = record.getMessage()
-        except Exception as error:
-            message = f"{record.msg!s:.200} (its arguments don't fit: {error})"
-        if record.exc_info and record.exc_info[0] is not None:
-            message += "\n" + logging.Formatter().formatException(record.exc_info)
-        if recorder is None:
-            self.log_lines.append(
-                LogLine(record.created, record.levelno, record.name, message, context.step, context.attempt)
-            )
-        elif self.log_count <= LOG_LINES_KEPT:
-            index = self.plan.index.get(context.step)
-            recorder.log_line(
-                self.key, index, context.attempt, record.created, record.levelno, record.name, message
-            )
-            if self.log_count == LOG_LINES_KEPT:
-                recorder.log_line(
-                    self.key, None, None, record.created, logging.WARNING, "blaze",
-                    f"further lines of this run are not kept (limit {LOG_LINES_KEPT})",
-                )  # fmt: skip
-
-
-class FinaliserStep(Step):
-    """The function under ``@sequences.sequence``, run like a step when all steps have ended."""
-
-    __slots__ = ()
-
-    def __init__(self, run: Run) -> None:
-        self.index = run.final
-        self.name = "(finaliser)"
-        self.function = run.plan.finaliser_call
-        self.arguments = _AllOutputs(run)
-        self.run_when = "all_done"
-        self.retry = RetryPolicy(0, 0.0)
-        self.timeout = None
-        self.kind = run.plan.finaliser_kind
-        self.persist = True
-        self.where = f"seq '{run.plan.seq_id}', finaliser"
-
-
-class _AllOutputs(Arguments):
-    __slots__ = ("run",)
-
-    def __init__(self, run: Run) -> None:
-        super().__init__({}, (), (), frozenset())
-        self.run = run
-
-    def bind(self, outputs: Outputs) -> Dict[str, Any]:
-        run = self.run
-        return {
-            "context": {step.name: outputs[step.index] for step in run.plan.steps if run.has_output(step.index)}
-        }

@@ -15,10 +15,11 @@ class Clock:
     calls the C function and nothing else.
     """
 
-    #: Seconds since the epoch (UTC).
-    time: Callable[[], float] = staticmethod(_time.time)
-    #: Seconds that never go backwards; differences only.
-    monotonic: Callable[[], float] = staticmethod(_time.monotonic)
+    def __init__(self) -> None:
+        #: Seconds since the epoch (UTC).
+        self.time: Callable[[], float] = _time.time
+        #: Seconds that never go backwards; differences only.
+        self.monotonic: Callable[[], float] = _time.monotonic
 
     def wait(self, event: threading.Event, timeout: Optional[float]) -> bool:
         """Wait for ``event`` at most ``timeout`` seconds of this clock; whether it was set."""

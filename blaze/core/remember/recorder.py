@@ -20,9 +20,6 @@ from .journal import Journal
 
 #: Longest message, traceback or argument text that is kept, in characters (RELIABILITY R37).
 TEXT_LIMIT = 64 * 1024
-#: Most log lines kept of one run; a note says how many more there were.
-LOG_LINES_PER_RUN = 10_000
-
 log = logging.getLogger("blaze.engine")
 
 
@@ -148,7 +145,9 @@ class Recorder:
                 data = pickled(value) if already_pickled is None else already_pickled
             except NotStorable as error:
                 self._warn_once(
-                    run_id, name, f"the output of step '{name}' can't be stored and would be made again by a resume: {error}"
+                    run_id,
+                    name,
+                    f"the output of step '{name}' can't be stored and would be made again by a resume: {error}",
                 )
             else:
                 stored = 1

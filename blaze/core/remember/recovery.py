@@ -50,7 +50,8 @@ class StoredRun(NamedTuple):
 class StoredStep(NamedTuple):
     """A step of a run as it is in the database; its output is loaded on demand."""
 
-    index: int
+    #: Its index in the definition that the run was started with.
+    place: int
     status: BlockStatus
     reason: Optional[str]
     attempts: int
@@ -141,7 +142,10 @@ def load_steps(journal: Journal, key: int) -> Dict[int, StoredStep]:
         "SELECT step, status, reason, attempts, started_at, seconds, stored, error, retry_at FROM steps WHERE run = ?",
         (key,),
     )
-    return {row[0]: StoredStep(row[0], BlockStatus(row[1]), *row[2:6], bool(row[6]), *row[7:]) for row in rows}
+    return {
+        place: StoredStep(place, BlockStatus(status), reason, attempts, started, seconds, bool(stored), error, retry)
+        for place, status, reason, attempts, started, seconds, stored, error, retry in rows
+    }
 
 
 def load_output(journal: Journal, results: Optional[ResultFiles], key: int, index: int) -> Any:

@@ -19,7 +19,6 @@ from typing import (
     Callable,
     Dict,
     ForwardRef,
-    List,
     Literal,
     Mapping,
     Optional,
@@ -127,6 +126,8 @@ def alternatives(annotation: Any) -> Tuple[Any, ...]:
 
     The classes of the Enum members that a ``Literal`` lists count as its members.
     """
+    if type(annotation) is type or annotation is Any:
+        return (annotation,)
     annotation = bare(annotation)
     if is_union(annotation):
         return tuple(member for part in get_args(annotation) for member in alternatives(part))
@@ -187,22 +188,21 @@ def hints_of(fn: Callable[..., Any]) -> Dict[str, Any]:
     accepts None, whatever its annotation says. ``*args`` and ``**kwargs`` are left out.
     """
     try:
-        parameters = signature_of(fn).parameters.values()
+        parameters = [
+            parameter
+            for parameter in signature_of(fn).parameters.values()
+            if parameter.annotation is not parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
         function = _function_behind(fn)
         names = _names_in_closure(function)
         space = getattr(function, "__globals__", {})
     except Exception:  # a builtin without signature, a broken __signature__: nothing to check against
         return {}
-    hints: Dict[str, Any] = {}
+    hints = _resolve({parameter.name: parameter.annotation for parameter in parameters}, space, names)
     for parameter in parameters:
-        if parameter.annotation is parameter.empty:
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        resolved = _resolve(parameter.annotation, space, names)
-        if resolved:
-            hint = resolved[0]
-            hints[parameter.name] = _or_none(hint) if parameter.default is None else hint
+        if parameter.default is None and parameter.name in hints:
+            hints[parameter.name] = _or_none(hints[parameter.name])
     return hints
 
 
@@ -212,22 +212,29 @@ def hints_of_class(cls: type) -> Mapping[str, Any]:
     hints: Dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         space = getattr(sys.modules.get(base.__module__), "__dict__", {})
-        for name, annotation in _own_annotations(base).items():
-            resolved = _resolve(annotation, space, {base.__name__: base, **vars(base)})
-            hints.pop(name, None)
-            if resolved:
-                hints[name] = resolved[0]
+        own = _own_annotations(base)
+        hints = {name: hint for name, hint in hints.items() if name not in own}
+        # The module's names first, as in typing: in a class with "date: Optional[date] = None", its own date is None.
+        hints.update(_resolve(own, {**vars(base), base.__name__: base}, space))
     return types.MappingProxyType(hints)
 
 
-def _resolve(annotation: Any, space: Mapping[str, Any], names: Mapping[str, Any]) -> List[Any]:
-    """The annotation with every string in it replaced by what it names; an empty list if that fails."""
+def _resolve(annotations: Mapping[str, Any], space: Dict[str, Any], names: Dict[str, Any]) -> Dict[str, Any]:
+    """The annotations with every string in them replaced by what it names, without those where that fails.
+
+    Names are looked up in ``names``, then in ``space``.
+    """
+    if all(type(annotation) is type for annotation in annotations.values()):
+        return dict(annotations)
     # A class, because in a function's annotations "ClassVar[int]" and "Final" are errors.
-    probe = type("probe", (), {"__annotations__": {"it": annotation}})
+    probe = type("probe", (), {"__annotations__": dict(annotations)})
     try:
-        return [typing.get_type_hints(probe, dict(space), dict(names), include_extras=True)["it"]]
+        return typing.get_type_hints(probe, space, names, include_extras=True)
     except Exception:  # evaluates the user's text: any error at all may come out
-        return []
+        if len(annotations) == 1:
+            return {}
+        alone = (_resolve({name: annotation}, space, names) for name, annotation in annotations.items())
+        return {name: hint for found in alone for name, hint in found.items()}
 
 
 def _or_none(hint: Any) -> Any:

@@ -120,6 +120,11 @@ def at_key(path: str, key: Any) -> str:
     return f"{path}[{key!r}]" if short else f"{path}[{clipped(key)}]"
 
 
+def at_index(path: str, index: int) -> str:
+    """The path of a list's element: ``fetch.options[2]``."""
+    return f"{path}[{index}]"
+
+
 def at_element(path: str, element: Any) -> str:
     """The path of a set's element, which has no number: ``fetch.tags{'x'}``."""
     return f"{path}{{{clipped(element)}}}"

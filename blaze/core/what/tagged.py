@@ -7,9 +7,9 @@ come back as what they were.
 from __future__ import annotations
 
 import binascii
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 #: The key of an object that stands for something else than a dict.
 TAG = "$blaze"
@@ -55,16 +55,29 @@ def _text(entry: Tagged) -> str:
 
 def _write_datetime(value: Any) -> Tagged:
     name = type(value).__name__
-    if value.tzinfo is not None and value.utcoffset() is None:
+    offset = value.utcoffset()
+    if value.tzinfo is not None and offset is None:
         raise ValueError(f"a {name} whose time zone has no fixed offset can't be stored; give a datetime with its date")
-    entry = _tagged(name, value.isoformat())
+    if offset is not None and offset.microseconds:
+        # Python 3.13 and older read the offset "+00:00:00.000001" as UTC.
+        entry = _tagged(name, value.replace(tzinfo=None).isoformat())
+        entry["offset"] = _parts(offset)
+    else:
+        entry = _tagged(name, value.isoformat())
     if value.fold:
         entry["fold"] = 1
     return entry
 
 
-def _read_fold(entry: Tagged) -> int:
-    return 1 if entry.get("fold") else 0
+def _read_datetime(cls: Any, entry: Tagged) -> Any:
+    value = cls.fromisoformat(_text(entry))
+    if "offset" in entry:
+        value = value.replace(tzinfo=timezone(timedelta(*entry["offset"])))
+    return value.replace(fold=1) if entry.get("fold") else value
+
+
+def _parts(value: timedelta) -> List[int]:
+    return [value.days, value.seconds, value.microseconds]
 
 
 def _write_decimal(value: Any) -> Tagged:
@@ -103,7 +116,7 @@ _WRITERS: Dict[type, Callable[[Any], Tagged]] = {
     datetime: _write_datetime,
     date: lambda value: _tagged("date", value.isoformat()),
     time: _write_datetime,
-    timedelta: lambda value: _tagged("timedelta", [value.days, value.seconds, value.microseconds]),
+    timedelta: lambda value: _tagged("timedelta", _parts(value)),
     bytes: lambda value: _tagged("bytes", binascii.b2a_base64(value, newline=False).decode("ascii")),
     type(Path()): _write_path,
 }
@@ -114,9 +127,9 @@ _WRITERS_BY_NAME: Dict[Any, Callable[[Any], Tagged]] = {
 }
 
 _READERS: Dict[str, Callable[[Tagged], Any]] = {
-    "datetime": lambda entry: datetime.fromisoformat(_text(entry)).replace(fold=_read_fold(entry)),
+    "datetime": lambda entry: _read_datetime(datetime, entry),
     "date": lambda entry: date.fromisoformat(_text(entry)),
-    "time": lambda entry: time.fromisoformat(_text(entry)).replace(fold=_read_fold(entry)),
+    "time": lambda entry: _read_datetime(time, entry),
     "timedelta": _read_timedelta,
     "decimal": _read_decimal,
     "uuid": _read_uuid,

@@ -78,7 +78,9 @@ def dumps(parameters: Mapping[str, Mapping[str, Any]], hints: Mapping[Tuple[str,
                 raise ValidationError(faults, "parameters")
     text = "" if faults else json_text(encoded)
     if not faults and len(text.encode()) > MAX_BYTES:
-        sizes = {f"{step}.{name}": len(json_text(item).encode()) for step in encoded for name, item in encoded[step].items()}
+        sizes = {
+            f"{step}.{name}": len(json_text(item).encode()) for step in encoded for name, item in encoded[step].items()
+        }
         faults.append(Fault(max(sizes, key=sizes.__getitem__, default="parameters"), TOO_LONG))
     if faults:
         raise ValidationError(faults, "parameters")
@@ -88,7 +90,7 @@ def dumps(parameters: Mapping[str, Mapping[str, Any]], hints: Mapping[Tuple[str,
 def loads(text: str, hints: Mapping[Tuple[str, str], Any]) -> Dict[str, Dict[str, Any]]:
     """The parameters that :func:`dumps` wrote. Raises :class:`ValidationError` with every fault."""
     try:
-        parameters = json.loads(text, parse_constant=_no_constant)
+        parameters = _parse(text)
     except (ValueError, RecursionError) as error:
         raise ValidationError([Fault("parameters", f"the stored text can't be read: {error}")]) from error
     if not isinstance(parameters, dict) or not all(isinstance(values, dict) for values in parameters.values()):
@@ -115,3 +117,6 @@ def _check_name(name: object, where: str, faults: List[Fault]) -> None:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+_parse = json.JSONDecoder(parse_constant=_no_constant).decode

@@ -1,0 +1,155 @@
+"""The graphs that are run, and the blocks in them: the same functions for Blaze and for the bare loops."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+
+from blaze import BlazeBlock, BlazeSequence, SeqBlockData
+
+#: Recorded workflows of the WfCommons project, reduced to their graphs.
+WORKFLOWS = Path(__file__).resolve().parent.parent / "tests" / "data" / "workflows"
+#: Workflows that make up the large graph, each that many times side by side.
+LARGE = (("montage-chameleon-dss-10d-001", 4), ("montage-chameleon-2mass-01d-001", 1))
+
+#: Seconds after which a run that hangs is FAILED, and so reported as wrong.
+RUN_LIMIT = 300
+
+#: What a task reads: nothing, one task's output, or a list of several.
+Needs = Union[None, str, Tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step: a function, and whose outputs it is called with."""
+
+    name: str
+    function: Callable[..., int]
+    needs: Needs = None
+
+    @property
+    def parents(self) -> Tuple[str, ...]:
+        """The tasks that it depends on."""
+        if self.needs is None:
+            return ()
+        return (self.needs,) if isinstance(self.needs, str) else self.needs
+
+    def __call__(self, outputs: Mapping[str, int]) -> int:
+        """Call the function by hand."""
+        needs = self.needs
+        if needs is None:
+            return self.function()
+        if type(needs) is str:
+            return self.function(outputs[needs])
+        return self.function([outputs[name] for name in needs])
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Tasks in a topological order."""
+
+    name: str
+    tasks: Tuple[Task, ...]
+
+    @property
+    def edges(self) -> int:
+        """Dependencies in all."""
+        return sum(len(task.parents) for task in self.tasks)
+
+    @property
+    def predecessors(self) -> Dict[str, Tuple[str, ...]]:
+        """The form that ``graphlib`` takes."""
+        return {task.name: task.parents for task in self.tasks}
+
+    def expected(self) -> Dict[str, int]:
+        """The output of every task."""
+        outputs: Dict[str, int] = {}
+        for task in self.tasks:
+            outputs[task.name] = task(outputs)
+        return outputs
+
+
+def source() -> int:
+    """The start of a graph."""
+    return 0
+
+
+def step(value: int) -> int:
+    """A step that does nothing, but not so that it could be left out."""
+    return value + 1
+
+
+def join(values: List[int]) -> int:
+    """A step behind several: one more than the deepest of them."""
+    return 1 + max(values)
+
+
+def chain(size: int) -> Graph:
+    """``size`` steps, each of which needs the one before."""
+    names = [f"step_{number:05}" for number in range(size)]
+    tasks = [Task(names[0], source)]
+    tasks += [Task(name, step, before) for before, name in zip(names, names[1:])]
+    return Graph(f"chain of {size}", tuple(tasks))
+
+
+def fan(size: int) -> Graph:
+    """One source, ``size`` steps that need it, and one that needs them all."""
+    names = [f"leaf_{number:05}" for number in range(size)]
+    leaves = [Task(name, step, "source") for name in names]
+    return Graph(f"1 → {size} → 1", (Task("source", source), *leaves, Task("sink", join, tuple(names))))
+
+
+@lru_cache(maxsize=None)
+def large(parts: Tuple[Tuple[str, int], ...] = LARGE) -> Graph:
+    """Recorded workflows side by side, between a common source and a common sink."""
+    parents: Dict[str, List[str]] = {}
+    for name, copies in parts:
+        recorded = json.loads(gzip.decompress((WORKFLOWS / f"{name}.json.gz").read_bytes()))["tasks"]
+        for copy in range(copies):
+            prefix = f"{name.split('-')[2]}{copy}_"
+            for task, needs in recorded.items():
+                parents[prefix + task] = [prefix + need for need in needs]
+    leaves = set(parents) - {need for needs in parents.values() for need in needs}
+    tasks = [Task("source", source)]
+    tasks += [
+        Task(name, *((join, tuple(parents[name])) if parents[name] else (step, "source"))) for name in _sorted(parents)
+    ]
+    graph = Graph("", (*tasks, Task("sink", join, tuple(sorted(leaves)))))
+    told = " + ".join(f"{copies} × {name}" for name, copies in parts)
+    return Graph(f"{len(graph.tasks)} tasks, {graph.edges} edges: {told}", graph.tasks)
+
+
+def _sorted(parents: Mapping[str, List[str]]) -> List[str]:
+    from graphlib import TopologicalSorter
+
+    return list(TopologicalSorter(parents).static_order())
+
+
+def sequences_of(graph: Graph, seq_id: str = "bench") -> BlazeSequence:
+    """A graph as a user of Blaze would declare it: references make the dependencies. Its output is the last task's."""
+    blocks = BlazeBlock()
+    for function in (source, step, join):
+        blocks.block(function)
+    sequences = BlazeSequence()
+    last = graph.tasks[-1].name
+
+    @sequences.sequence(
+        blocks=blocks, sequence=[_declared(task) for task in graph.tasks], seq_id=seq_id, seq_run_timeout=RUN_LIMIT
+    )
+    def finaliser(context: Any = None) -> Any:
+        return context[last]
+
+    return sequences
+
+
+def _declared(task: Task) -> SeqBlockData:
+    parameters: Dict[str, Any] = {}
+    if isinstance(task.needs, str):
+        parameters["value"] = f"@{task.needs}"
+    elif task.needs is not None:
+        parameters["values"] = [f"@{name}" for name in task.needs]
+    return SeqBlockData(task.function.__name__, name=task.name, parameters=parameters)

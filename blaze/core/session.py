@@ -1,0 +1,132 @@
+"""What a scheduler holds open between its first use and ``stop()``, and how it is let go of.
+
+Made whole or not at all; closed in the reverse order. A forked child forgets it
+without touching anything, since connection, locks and threads are its parent's.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, Optional
+
+from .do.engine import Engine
+from .do.result import RunHandle
+from .do.run import Run
+from .ground.clock import Clock
+from .ground.errors import StateError
+from .ground.names import new_instance_id
+from .logger import BlazeLogger
+from .remember.database import FILE_NAME, prepare_directory
+from .remember.instances import InstanceLock
+from .remember.journal import Journal
+from .remember.recorder import Recorder
+from .remember.recovery import release
+from .remember.retention import Retention, prune, sweep_results
+from .state import StateManager
+
+#: Seconds between two rounds of tidying while nothing runs.
+TIDY_EVERY = 60.0
+
+
+@dataclass
+class Settings:
+    """The settings of a scheduler; see ``Blaze``."""
+
+    state_dir: Path
+    durability: str
+    max_workers: int
+    logger: Optional[BlazeLogger]
+    name: Optional[str]
+    keep_outputs: bool
+    clock: Clock = field(default_factory=Clock)
+    executors: Dict[str, Executor] = field(default_factory=dict)
+    retention: Retention = field(default_factory=Retention)
+
+
+class Session:
+    """What a scheduler has from its first use to ``stop()``: a name, a lock, a journal, an engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.instance_id = new_instance_id(settings.name)
+        self.retention = settings.retention
+        self.clock = settings.clock
+        state_dir = settings.state_dir
+        in_memory = settings.durability == "memory"
+        self.instances = state_dir / "instances"
+        self.lock: Optional[InstanceLock] = None
+        if not in_memory:
+            prepare_directory(state_dir)
+            self.lock = InstanceLock(self.instances, self.instance_id)
+        try:
+            self.journal = Journal(None if in_memory else state_dir / FILE_NAME, settings.durability)
+        except BaseException:
+            if self.lock is not None:
+                self.lock.release()
+            raise
+        self.logger = settings.logger or BlazeLogger(silent=True, log_dir=None if in_memory else state_dir / "log")
+        self.logger.start()
+        self.engine = Engine(
+            settings.max_workers,
+            self.journal,
+            settings.clock,
+            settings.executors,
+            settings.keep_outputs,
+            idle_work=self._tidy,
+            keep_log=self.logger.keep,
+            keeps_prints=self.logger.captures_print,
+        )
+        self.state = StateManager.of_journal(self.journal) if in_memory else StateManager(state_dir)
+        self._next_tidy = 0.0
+
+    @property
+    def recorder(self) -> Recorder:
+        """Writes runs down."""
+        recorder = self.engine.recorder
+        if recorder is None:  # an engine with a journal has one
+            raise StateError("this scheduler records nothing")
+        return recorder
+
+    def begin(self, run: Run, halted: Optional[str] = None) -> RunHandle:
+        """Start a run and give out its handle."""
+        self.engine.begin(run, halted)
+        return RunHandle(run)
+
+    def _tidy(self) -> bool:
+        """In idle time: fold the log into the file, delete what is beyond the retention. Whether there is more."""
+        now = time.monotonic()
+        if now < self._next_tidy:
+            return False
+        results = self.recorder.results
+        more = prune(self.journal, results, self.retention, self.clock.time())
+        if more:
+            return True
+        if results is not None:
+            sweep_results(self.journal, results, self.clock.time())
+        with self.journal.lock:
+            self.journal.checkpoint(truncate=True)
+        self._next_tidy = now + TIDY_EVERY
+        return False
+
+    def close(self, grace: float) -> None:
+        """Stop and close everything; what has not ended is left to the next start."""
+        self.engine.close(grace)
+        try:
+            if self.lock is not None:
+                release(self.journal, self.instance_id)
+        except StateError as error:
+            # The lock goes, so the next start sees a dead owner and takes its runs over all the same.
+            self.logger.error("the open runs could not be released: %s", error)
+        self.state.close()
+        self.journal.close()
+        self.logger.stop()
+        if self.lock is not None:
+            self.lock.release()
+
+    def forget(self) -> None:
+        """In a forked child: let go of what is the parent's without touching it."""
+        self.journal.close()
+        if self.lock is not None:
+            self.lock.forget()
