@@ -135,11 +135,12 @@ class Blaze:
         ``shutdown=True`` then clears jobs and history: the state file is moved to
         ``archive/`` in the state directory. Safe to call twice, and from inside a block.
         """
+        # Before the lock: a block that asks for something meanwhile is refused, not kept waiting.
+        self._stopped = True
         with self._lock:
             session, self._session = self._session, None
             was_open = session is not None
             self._started = False
-            self._stopped = True
             if session is not None:
                 session.close(self.grace if grace is None else grace)
                 _OPEN.discard(self)
@@ -302,10 +303,10 @@ class Blaze:
         session = self._session
         if session is not None:
             return session
+        if self._stopped:
+            raise BlazeError("this scheduler was stopped; call start() to use it again")
         with self._lock:
             if self._session is None:
-                if self._stopped:
-                    raise BlazeError("this scheduler was stopped; call start() to use it again")
                 self._session = Session(self._settings)
                 _remember(self)
             return self._session

@@ -133,8 +133,10 @@ class Engine:
         self.pool.extend(ready)
         return mine
 
-    def flush(self, mine: Optional[Item] = None) -> Optional[Item]:
+    def flush(self, mine: Optional[Item] = None, *, after_fault: bool = False) -> Optional[Item]:
         """Commit what is pending, if nobody else is at it, and let go what waited for it.
+
+        While nothing can be written, only the timekeeper tries again (``after_fault``).
 
         Whoever appended while another held the lock leaves at once: the holder looks
         again after it has let go of the lock, so nothing is left lying.
@@ -142,18 +144,21 @@ class Engine:
         journal = self.journal
         if journal is None:
             return mine
+        if journal.fault is not None and not after_fault:
+            return mine
         pending, lock = journal.pending, journal.lock
         while pending and lock.acquire(False):
             try:
                 tokens = journal.commit()
             finally:
                 lock.release()
-            if not tokens:
+            if journal.has_refused:
                 self._handle_refused(journal)
-                if journal.fault is not None:
-                    self.timekeeper.poke()
-                    break
-                continue
+            if not tokens:
+                if journal.fault is None:
+                    continue
+                log.error("the state can't be written: %s", journal.fault.message)
+                break
             ready: List[Item] = []
             for run, index in tokens:
                 run.committed(index, ready)
@@ -164,7 +169,7 @@ class Engine:
         for token, reason in journal.refused():
             log.error("the database refused an entry: %s", reason)
             if token is not None:
-                token[0].halt("refused_by_database")
+                token[0].broken(StateError(f"the database refused an entry: {reason}"))
 
     def journal_waits(self) -> bool:
         """Whether something is still to be written."""
@@ -323,6 +328,10 @@ class _Settlement:
         self.attempt = attempt
         self.value = value
         self.error = error
+
+    def broken(self, error: BaseException) -> None:
+        """It could not be recorded."""
+        self.attempt.run.broken(error)
 
     def perform(self, index: int, worker: Worker) -> Optional[Item]:
         """Record it."""

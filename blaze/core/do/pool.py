@@ -8,9 +8,12 @@ costs nothing.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, Iterable, List, Optional, Set, Tuple
+
+log = logging.getLogger("blaze.engine")
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -52,12 +55,19 @@ class Worker(threading.Thread):
                     if not pool.park(self):
                         return
                     continue
-                item = item[0].perform(item[1], self)
-                while item is not None:
-                    if pool.held:
-                        pool.ready.appendleft(item)
-                        break
+                try:
                     item = item[0].perform(item[1], self)
+                    while item is not None:
+                        if pool.held:
+                            pool.ready.appendleft(item)
+                            break
+                        item = item[0].perform(item[1], self)
+                except Exception as error:
+                    # A fault of Blaze itself, or of the machine: the run ends, the worker goes on.
+                    self.attempt = None
+                    log.exception("the engine failed on a run")
+                    if item is not None:
+                        item[0].broken(error)
                 if self.condemned:
                     return
         except BaseException:

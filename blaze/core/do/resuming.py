@@ -15,7 +15,7 @@ from ..remember.recovery import StoredRun, StoredStep, load_output
 from ..what.plan import Plan
 from .engine import Engine
 from .failure import Failure
-from .run import Run
+from .run import TIMEOUT, Run
 
 COMPLETED, PENDING, RETRYING = BlockStatus.COMPLETED, BlockStatus.PENDING, BlockStatus.RETRYING
 
@@ -183,5 +183,7 @@ def apply_halt(run: Run, stored: StoredRun) -> Optional[str]:
     """Why a restored run is not to go on: it was halted before the crash, or a failure stops it."""
     if stored.cancel:
         return stored.cancel
+    if run.limit is not None and run.engine.monotonic() >= run.limit:
+        return TIMEOUT
     failed = any(status is BlockStatus.FAILED for status in run.statuses[: run.final])
     return "fail_stop" if failed and run.plan.fail_stop else None

@@ -41,6 +41,7 @@ END = -1
 #: Why an attempt was asked to stop, where that is not the user's wish.
 TIMEOUT = "timeout"
 STOPPING = "stopping"
+BROKEN = "internal_error"
 
 PENDING, RUNNING, RETRYING = BlockStatus.PENDING, BlockStatus.RUNNING, BlockStatus.RETRYING
 COMPLETED, FAILED, SKIPPED, CANCELLED = (
@@ -171,7 +172,7 @@ class Run:
         recorder = engine.recorder
         ready: List[Item] = []
         with self.lock:
-            if attempt.phase > ASKED:
+            if attempt.phase > ASKED or self.halted == STOPPING:
                 return None
             attempt.phase = OVER
             self.statuses[index] = COMPLETED
@@ -299,6 +300,8 @@ class Run:
             return RunStatus.COMPLETED, None
         if self.halted == TIMEOUT:
             return RunStatus.FAILED, TIMEOUT
+        if self.halted == BROKEN:
+            return RunStatus.FAILED, BROKEN
         if self.halted is not None and self.halted != "fail_stop":
             return RunStatus.CANCELLED, self.halted
         if self.failures:
@@ -537,6 +540,17 @@ class Run:
         elif not self.open and self.statuses[self.final] is PENDING:
             self.statuses[self.final] = CANCELLED
             ready.append((self, END))
+
+    def broken(self, error: BaseException) -> None:
+        """Blaze itself failed on this run: end it at once, so that nobody waits for ever."""
+        with self.lock:
+            if self.ended_at is not None:
+                return
+            self.halted = BROKEN
+            self.clean = False
+            self.failures[self.final] = describe(error, "(blaze)", 1, 1, None, BROKEN)
+        self.engine.timekeeper.ask_all(self, BROKEN)
+        self.engine.pool.push((self, END))
 
     def suspend(self) -> None:
         """The scheduler stops: leave the run as it is recorded, for the next start."""

@@ -38,6 +38,8 @@ SHOWN_AFTER = 0.1
 #: Seconds between two looks while blocks run, while runs wait, and the longest sleep ever
 #: (a laptop that slept, a clock that was set: RELIABILITY T8).
 LOOK_BUSY, LOOK_WAITING, LOOK_LONGEST = 0.05, 0.5, 30.0
+#: Seconds between two looks whether the state file is still the one that was opened.
+CHECK_FILE_EVERY = 10.0
 #: Looks without any run before the timekeeper goes to sleep for good.
 LINGER = 20
 
@@ -59,6 +61,7 @@ class Timekeeper:
         self._stopping: Dict[Attempt, None] = {}
         self._quiet = 0
         self._retry_write_at = 0.0
+        self._check_file_at = 0.0
         #: Monotonic time of the next look at the latest; who has something earlier pokes.
         self.next_look = 0.0
         #: Nothing runs; who begins a run pokes.
@@ -255,11 +258,14 @@ class Timekeeper:
         journal = engine.journal
         if journal is None:
             return
+        if now >= self._check_file_at:
+            self._check_file_at = now + CHECK_FILE_EVERY
+            journal.check_file()
         if journal.fault is not None:
             if now < self._retry_write_at:
                 return
             self._retry_write_at = now + journal.retry_delay()
-        item = engine.flush()
+        item = engine.flush(after_fault=True)
         if item is not None:
             engine.pool.push(item)
         if journal.fault is None:

@@ -69,7 +69,10 @@ def preview(value: Any) -> str:
     kind = type(value)
     if kind in _PLAIN or (kind is int and -(1 << 64) < value < (1 << 64)):
         return repr(value)
-    text = _preview.repr(value)
+    try:
+        text = _preview.repr(value)
+    except Exception as error:  # a container of the user's that can't be walked
+        text = f"<{kind.__name__}: repr() raised {type(error).__name__}>"
     text = text if len(text) <= PREVIEW_LIMIT else text[: PREVIEW_LIMIT - 3] + "..."
     # A lone surrogate can't be stored as UTF-8.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,6 +13,7 @@ and is tried again; nothing that depends on it goes on meanwhile.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -33,10 +34,15 @@ COMMITS_PER_CHECKPOINT = 1000
 #: Seconds between two attempts to write what could not be written.
 RETRY_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
+#: How often a transaction waits out the busy timeout for another program's lock.
+LOCK_ATTEMPTS = 4
+
 #: A statement, its row, and what the engine wants back when it is committed (None: nothing).
 Entry = Tuple[str, Tuple[Any, ...], Any]
 
 T = TypeVar("T")
+
+log = logging.getLogger("blaze.engine")
 
 
 class Fault(NamedTuple):
@@ -67,12 +73,20 @@ class Journal:
         self._commits = 0
         self._pid = os.getpid()
         self._refused: List[Tuple[Entry, str]] = []
+        #: The file is gone or another one: nothing can be written any more.
+        self.lost = False
+        self._identity = (0, 0)
+        if path is not None:
+            status = os.stat(path)
+            self._identity = (status.st_dev, status.st_ino)
 
     def commit(self) -> List[Any]:
         """Write all that is pending; the tokens of what is committed. Call it with ``lock`` held.
 
         Returns an empty list when nothing could be written: ``fault`` then says why.
         """
+        if self.lost:
+            return []
         batch: List[Entry] = []
         take = self.pending.popleft
         try:
@@ -89,7 +103,7 @@ class Journal:
                 self._cursor.execute(entry[0], entry[1])
             else:
                 self._write(batch)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self._roll_back()
             if not _is_passing(error):
                 return self._write_one_by_one(batch)
@@ -110,8 +124,9 @@ class Journal:
         :class:`StateError` is raised. What is pending is left pending.
         """
         with self.lock:
+            self._require_file()
             try:
-                self._cursor.execute("BEGIN IMMEDIATE")
+                self._begin()
                 result = work(self._cursor)
                 self._cursor.execute("COMMIT")
             except sqlite3.Error as error:
@@ -123,10 +138,47 @@ class Journal:
             self._commits += 1
             return result
 
+    def _begin(self) -> None:
+        """Take the write lock, with patience: another program may hold it for longer than the busy timeout."""
+        for attempt in range(LOCK_ATTEMPTS):
+            try:
+                self._cursor.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if attempt + 1 == LOCK_ATTEMPTS or "locked" not in str(error):
+                    raise
+
+    def check_file(self) -> None:
+        """Notice that the state file was deleted or replaced; from then on nothing is written (RELIABILITY R45).
+
+        What is written to a deleted file is lost, so it is better not reported as done.
+        """
+        if self.path is None or self.lost:
+            return
+        try:
+            status = os.stat(self.path)
+            self.lost = (status.st_dev, status.st_ino) != self._identity
+        except FileNotFoundError:
+            self.lost = True
+        except OSError:
+            return
+        if self.lost:
+            self.fault = Fault(_LOST.format(path=self.path), time.time(), 1)
+            log.critical(self.fault.message)
+
+    def _require_file(self) -> None:
+        if self.lost:
+            raise StateError(_LOST.format(path=self.path))
+
     def read(self, sql: str, row: Tuple[Any, ...] = ()) -> List[Tuple[Any, ...]]:
         """Rows as the writer sees them; for the process's own recovery, and for a state in memory."""
         with self.lock:
             return self._cursor.execute(sql, row).fetchall()
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether :meth:`refused` has something."""
+        return bool(self._refused)
 
     def refused(self) -> List[Tuple[Any, str]]:
         """Tokens of entries that the database will never take, each with the reason; call it after a commit."""
@@ -189,7 +241,7 @@ class Journal:
         for number, entry in enumerate(batch):
             try:
                 self._cursor.execute(entry[0], entry[1])
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 if _is_passing(error):
                     self.pending.extendleft(reversed(batch[number:]))
                     self._note_fault(error)
@@ -207,7 +259,7 @@ class Journal:
         except sqlite3.Error:
             pass
 
-    def _note_fault(self, error: sqlite3.Error) -> None:
+    def _note_fault(self, error: Exception) -> None:
         before = self.fault
         if before is None:
             self.fault = Fault(_explain(error), time.time(), 1)
@@ -223,16 +275,24 @@ class Journal:
 #: Connections of a parent process, kept from being closed by the garbage collector of a forked child.
 _LEFT_OPEN: List[Any] = []
 
+_LOST = (
+    "the state file {path} was deleted or replaced while it was in use; nothing more is written, and runs wait. "
+    "Put it back or choose another state directory, and restart"
+)
+
+# Python's own refusals (an integer beyond 64 bits, a lone surrogate) are as final as SQLite's.
+_ERRORS = (sqlite3.Error, ValueError, OverflowError, TypeError)
+
 _PASSING = ("locked", "busy", "full", "disk i/o", "readonly", "unable to open", "out of memory")
 
 
-def _is_passing(error: sqlite3.Error) -> bool:
+def _is_passing(error: Exception) -> bool:
     """Whether the same statement may succeed later."""
     text = str(error).lower()
     return isinstance(error, sqlite3.OperationalError) and any(word in text for word in _PASSING)
 
 
-def _explain(error: sqlite3.Error) -> str:
+def _explain(error: Exception) -> str:
     text = str(error)
     if "full" in text:
         return f"{text}: make room; what could not be written is kept and tried again"

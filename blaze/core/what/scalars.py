@@ -72,38 +72,35 @@ def _converting(
     return Checker(spelling, (cls,), fits, convert)
 
 
+# Compiled (and kept) by re itself when first used: compiling them all here took longer than the rest of the import.
 _DATE = r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
 _TIME = r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
 _ZONE = r"([Zz]|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?)?"
-_DATE_TEXT = re.compile(_DATE)
-_TIME_TEXT = re.compile(_TIME + _ZONE)
-_DATETIME_TEXT = re.compile(f"{_DATE}(?:[Tt ]{_TIME}{_ZONE})?")
+_DATETIME = f"{_DATE}(?:[Tt ]{_TIME}{_ZONE})?"
 _NUMBER = r"([0-9]+(?:[.,][0-9]+)?)"
-_DURATION_TEXT = re.compile(
-    rf"([+-]?)P(?=.)(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?=.)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?"
-)
-_DECIMAL_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DURATION = rf"([+-]?)P(?=.)(?:{_NUMBER}W)?(?:{_NUMBER}D)?(?:T(?=.)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?"
+_DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 
-def _groups(pattern: re.Pattern[str], text: str) -> Tuple[Optional[str], ...]:
-    match = pattern.fullmatch(text)
+def _groups(pattern: str, text: str) -> Tuple[Optional[str], ...]:
+    match = re.fullmatch(pattern, text)
     if match is None:
         raise ValueError(text)
     return match.groups()
 
 
 def _parse_date(text: str) -> date:
-    year, month, day = (int(part or 0) for part in _groups(_DATE_TEXT, text))
+    year, month, day = (int(part or 0) for part in _groups(_DATE, text))
     return date(year, month, day)
 
 
 def _parse_time(text: str) -> time:
-    hour, minute, second, fraction, zone = _groups(_TIME_TEXT, text)
+    hour, minute, second, fraction, zone = _groups(_TIME + _ZONE, text)
     return time(int(hour or 0), int(minute or 0), int(second or 0), _microseconds(fraction), _parse_zone(zone))
 
 
 def _parse_datetime(text: str) -> datetime:
-    year, month, day, hour, minute, second, fraction, zone = _groups(_DATETIME_TEXT, text)
+    year, month, day, hour, minute, second, fraction, zone = _groups(_DATETIME, text)
     return datetime(
         int(year or 0),
         int(month or 0),
@@ -136,7 +133,7 @@ def _parse_zone(zone: Optional[str]) -> Optional[timezone]:
 def _parse_duration(value: Any) -> timedelta:
     if not isinstance(value, str):
         return timedelta(seconds=value)
-    sign, *parts = _groups(_DURATION_TEXT, value)
+    sign, *parts = _groups(_DURATION, value)
     weeks, days, hours, minutes, seconds = (float(part.replace(",", ".")) if part else 0.0 for part in parts)
     whole = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
     return -whole if sign == "-" else whole
@@ -144,7 +141,7 @@ def _parse_duration(value: Any) -> timedelta:
 
 def _parse_decimal(cls: Any) -> Parse:
     def parse(value: Any) -> Any:
-        if isinstance(value, str) and not _DECIMAL_TEXT.fullmatch(value):
+        if isinstance(value, str) and not re.fullmatch(_DECIMAL, value):
             raise ValueError(value)
         return cls(value)
 

@@ -1,0 +1,487 @@
+"""``StateManager``: what happened, asked from the state file. Typed, paged, read-only.
+
+It works while a scheduler runs and while none does, in its process and in others. It
+opens the file when it is first asked, reads in short transactions, and never unpickles
+anything: outputs are told by their previews.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Collection, Dict, FrozenSet, Iterable, List, NamedTuple, NoReturn, Optional, Tuple, Union
+
+from .ground.errors import AmbiguousName, Fault, NotFound, StateError, ValidationError
+from .ground.names import did_you_mean, name_fault
+from .ground.status import BlockStatus, RunStatus
+from .remember import queries
+from .remember.database import FILE_NAME
+from .remember.journal import Journal
+from .remember.queries import FileSource, JournalSource, Read, Row
+from .remember.records import (
+    AttemptRecord,
+    LogRecord,
+    Page,
+    Progress,
+    RunGraph,
+    RunRecord,
+    SequenceSummary,
+    StateSize,
+    StepRecord,
+)
+
+__all__ = [
+    "AttemptRecord",
+    "LogRecord",
+    "Page",
+    "Progress",
+    "RunGraph",
+    "RunRecord",
+    "SequenceSummary",
+    "StateManager",
+    "StateSize",
+    "StepRecord",
+]
+
+#: Most records in one page.
+MAX_LIMIT = 10_000
+#: Latest runs that ``sequences()`` counts, over all sequences; shared out evenly.
+COUNTED_RUNS = 10_000
+#: Fewest of them for one sequence.
+COUNTED_AT_LEAST = 5
+#: Runs that the message of an ambiguous name lists.
+CANDIDATES = 10
+#: Characters in which an unknown run id and a near one agree.
+NEAR = 3
+#: Longest text to search for, in characters.
+MAX_SEARCH = 1000
+#: Definitions kept parsed.
+CACHED_DEFINITIONS = 64
+
+Statuses = Union[str, RunStatus, Iterable[Union[str, RunStatus]]]
+Moment = Union[datetime, float]
+
+
+class StateManager:
+    """Queries over the runs, steps, attempts and logs of one state directory.
+
+    - ``state_dir``: the directory that holds ``blaze.db``. It is looked at when the first
+      question is asked, which raises :class:`StateError` if there is no state yet.
+
+    Safe to use from several threads, and in a forked child. Every question raises
+    :class:`ValidationError` for an argument that is not valid, :class:`NotFound` for a
+    run or step that is not there, and :class:`StateError` if the file can't be read::
+
+        with StateManager("./state") as state:
+            for run in state.runs(status="FAILED", limit=10):
+                print(run.run_id, run.ended_at, run.error)
+    """
+
+    def __init__(self, state_dir: Union[str, os.PathLike[str]]) -> None:
+        self._source: Union[FileSource, JournalSource] = FileSource(Path(os.fspath(state_dir)) / FILE_NAME)
+        self._definitions: Dict[str, _Definition] = {}
+
+    @classmethod
+    def of_journal(cls, journal: Journal) -> StateManager:
+        """Queries over what a journal of this process writes: the way to a state in memory.
+
+        A journal with a file is read beside it, so that a question never holds up a write.
+        """
+        if journal.path is not None:
+            return cls(journal.path.parent)
+        manager = cls.__new__(cls)
+        manager._source = JournalSource(journal)
+        manager._definitions = {}
+        return manager
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        self._source.close()
+
+    def __enter__(self) -> StateManager:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ runs
+
+    def runs(
+        self,
+        seq_id: Optional[str] = None,
+        status: Optional[Statuses] = None,
+        since: Optional[Moment] = None,
+        until: Optional[Moment] = None,
+        job_id: Optional[str] = None,
+        limit: int = 50,
+        cursor: Optional[str] = None,
+    ) -> Page[RunRecord]:
+        """Runs, newest first.
+
+        - ``seq_id``, ``job_id``: only those of this sequence, of this job.
+        - ``status``: only those in this state, or in one of these; names in any case.
+        - ``since``, ``until``: only those created at ``since`` or later, and before ``until``;
+          aware datetimes, naive ones in local time, or epoch seconds.
+        - ``limit``: most runs in the page, 1 to 10,000.
+        - ``cursor``: ``next`` of the page before. Runs that begin meanwhile don't disturb it.
+        """
+        faults: List[Fault] = []
+        _check_name("seq_id", seq_id, faults)
+        _check_name("job_id", job_id, faults)
+        statuses = _statuses(status, faults)
+        begin, end = _epoch("since", since, faults), _epoch("until", until, faults)
+        number = _limit("limit", limit, faults)
+        below = _key("run", cursor, faults)
+        _raise(faults)
+        rows = queries.newest_runs(
+            self._source.read,
+            number + 1,
+            below=below,
+            statuses=statuses,
+            seq_id=seq_id,
+            job_id=job_id,
+            since=begin,
+            until=end,
+        )
+        more = len(rows) > number
+        items = [_run(row) for row in rows[:number]]
+        return Page(items, f"run-{items[-1].key}" if more else None)
+
+    def find_run(self, name: str, seq_id: Optional[str] = None) -> RunRecord:
+        """The run that ``name`` means: its id, a unique prefix of it, ``last`` or ``last-failed``.
+
+        ``last`` is the newest run; a tick that was skipped is meant only if there is nothing
+        else. ``seq_id`` looks within one sequence. Raises :class:`NotFound`, with near ids
+        and a hint, and :class:`AmbiguousName`, with the runs that the prefix fits.
+        """
+        faults: List[Fault] = []
+        _check_name("seq_id", seq_id, faults)
+        _raise(faults)
+        if name in ("last", "last-failed"):
+            return self._last(name, seq_id)
+        if name_fault(name, dotted=True) is not None:
+            raise NotFound(f"there is no run {_shown(name)}: a run is named by its id, a prefix of it, or 'last'")
+        also, scope = ("", ()) if seq_id is None else ("AND seq_id = ?", (seq_id,))
+        # Ids are ASCII: DEL is greater than all that may follow the prefix. No LIKE, whose wildcards are valid in ids.
+        between = (queries.RUNS_BETWEEN.format(also=also), (name, f"{name}\x7f", *scope, CANDIDATES + 1))
+        found = [_run(row) for row in self._source.read(*between)]
+        if len(found) == 1 or (found and found[0].run_id == name):
+            return found[0]
+        if not found:
+            raise NotFound(f"there is no run {_shown(name)}{self._of(seq_id)}{self._hint(name)}")
+        lines = [f"  {_line(run)}" for run in found[:CANDIDATES]]
+        fits = f"{len(found)} runs" if len(found) <= CANDIDATES else f"more than {CANDIDATES} runs, among them"
+        raise AmbiguousName(
+            f"{_shown(name)} fits {fits}{self._of(seq_id)}:\n" + "\n".join(lines), [run.run_id for run in found]
+        )
+
+    def parameters(self, run_id: str) -> Any:
+        """The parameters that a run was given, in the JSON form in which they are stored; None if there are none."""
+        rows = self._source.read(queries.PARAMETERS, (self._checked(run_id),))
+        if not rows:
+            self._no_run(run_id)
+        return None if rows[0][0] is None else _parsed(rows[0][0], f"the parameters of run {run_id}")
+
+    def counts(self) -> Dict[RunStatus, int]:
+        """How many runs are open, by state: PENDING and RUNNING, also if there are none."""
+        found = dict.fromkeys((RunStatus.PENDING, RunStatus.RUNNING), 0)
+        for status, number in self._source.read(queries.COUNTS):
+            found[RunStatus(status)] = number
+        return found
+
+    # ------------------------------------------------------------------ steps
+
+    def steps(self, run_id: str) -> List[StepRecord]:
+        """The steps of a run, in the order of its definition; those without a record are PENDING."""
+        return self._steps(run_id, 0, None)[0]
+
+    def steps_page(self, run_id: str, limit: int = 500, cursor: Optional[str] = None) -> Page[StepRecord]:
+        """The same in pages, for runs of very many steps."""
+        faults: List[Fault] = []
+        number = _limit("limit", limit, faults)
+        after = _key("step", cursor, faults)
+        _raise(faults)
+        start = 0 if after is None else after + 1
+        items, total = self._steps(run_id, start, start + number)
+        stop = start + len(items)
+        return Page(items, f"step-{stop - 1}" if items and stop < total else None)
+
+    def attempts(
+        self, run_id: str, step: Optional[str] = None, limit: int = 200, cursor: Optional[str] = None
+    ) -> Page[AttemptRecord]:
+        """The failed attempts of a run (of one step), with their tracebacks, in the order of its definition."""
+        faults: List[Fault] = []
+        number = _limit("limit", limit, faults)
+        place = _keys("attempt", cursor, 2, faults)
+        _raise(faults)
+        key, _, definition = self._definition_of(run_id)
+        first, last = (0, len(definition.names)) if step is None else (definition.index(step),) * 2
+        after = (first, 0) if place is None else max((first, 0), (place[0], place[1]))
+        rows = self._source.read(queries.ATTEMPTS, (key, *after, last, number + 1))
+        items = [AttemptRecord(definition.name(row[0]), *row[1:]) for row in rows[:number]]
+        return Page(items, f"attempt-{rows[number - 1][0]}-{rows[number - 1][1]}" if len(rows) > number else None)
+
+    def graph(self, run_id: str) -> RunGraph:
+        """What each step of a run depends on, and its block, as they were when the run began."""
+        definition = self._definition_of(run_id)[2]
+        return RunGraph(
+            {name: list(sources) for name, sources in zip(definition.names, definition.sources)},
+            dict(zip(definition.names, definition.blocks)),
+        )
+
+    # ------------------------------------------------------------------ logs
+
+    def logs(
+        self,
+        run_id: Optional[str] = None,
+        seq_id: Optional[str] = None,
+        step: Optional[str] = None,
+        level: Union[None, str, int] = None,
+        since: Optional[Moment] = None,
+        search: Optional[str] = None,
+        limit: int = 200,
+        cursor: Optional[str] = None,
+        tail: Optional[int] = None,
+    ) -> Page[LogRecord]:
+        """Lines that runs logged, in the order in which they were recorded.
+
+        - ``run_id``, ``seq_id``: only those of this run, of this sequence.
+        - ``step``: only those of this step; needs one of the two.
+        - ``level``: from this level on, as a name or number of ``logging``.
+        - ``since``: only those written then or later; see :meth:`runs`.
+        - ``search``: only those whose message has this text in it; ASCII letters in any case.
+        - ``tail``: the last so many lines, instead of the first ``limit``; 0 to 10,000.
+        - ``cursor``: ``next`` or ``follow`` of the page before.
+
+        ``follow`` of the page gives, as ``cursor``, the lines recorded after this question:
+        ask with it again and again to follow a log. Nothing is lost or told twice.
+        """
+        faults: List[Fault] = []
+        _check_name("seq_id", seq_id, faults)
+        minimum, begin = _level(level, faults), _epoch("since", since, faults)
+        number = _limit("limit", limit, faults) if tail is None else _limit("tail", tail, faults, least=0)
+        after = _key("log", cursor, faults)
+        if tail is not None and cursor is not None:
+            faults.append(Fault("tail", "it is the end of the log; leave the cursor out"))
+        if step is not None and run_id is None and seq_id is None:
+            faults.append(Fault("step", "say of which run or sequence: give run_id or seq_id too"))
+        text = _search(search, faults)
+        _raise(faults)
+        run, steps = self._place(run_id, seq_id, step)
+        last = self._source.read(queries.LAST_LOG_KEY)[0][0] or 0
+        start = after or 0
+        rows: List[Row] = []
+        if number and last > start:
+            rows = queries.log_lines(
+                self._source.read,
+                number + (tail is None),
+                after=start,
+                upto=last,
+                newest=tail is not None,
+                run=run,
+                # Of a run that is of another sequence there are no lines: decided by _place.
+                seq_id=seq_id if run is None else None,
+                steps=steps,
+                level=minimum,
+                since=begin,
+                search=text,
+            )
+        more = len(rows) > number
+        rows = rows[:number]
+        items = [
+            LogRecord(*row[1:7], self._definition(self._source.read, row[9]).name(row[7]) if row[7] is not None else None, row[8])
+            for row in rows
+        ]
+        at_end = f"log-{max(start, last)}"
+        here = f"log-{rows[-1][0]}" if more else at_end
+        return Page(items, here if more else None, here)
+
+    # ------------------------------------------------------------------ sequences and the file
+
+    def sequences(self) -> List[SequenceSummary]:
+        """Every sequence that has runs, by name.
+
+        It takes the same time however long the history is: states and times are counted over
+        the latest 10,000 runs, shared out evenly between the sequences.
+        """
+        return self._source.snapshot(lambda read: self._summaries(read, None))
+
+    def sequence(self, seq_id: str) -> SequenceSummary:
+        """One sequence. Raises :class:`NotFound` if it has no runs."""
+        faults: List[Fault] = []
+        _check_name("seq_id", seq_id, faults)
+        _raise(faults)
+        found = self._source.snapshot(lambda read: self._summaries(read, seq_id))
+        if not found:
+            self._no_sequence(seq_id)
+        return found[0]
+
+    def size(self) -> StateSize:
+        """Bytes that the database and its write-ahead log take."""
+        return StateSize(*self._source.size())
+
+    def integrity(self) -> List[str]:
+        """What is wrong with the file, at most 100 lines; nothing, if it is sound. Reads all of it."""
+        try:
+            found = [str(row[0]) for row in self._source.read(queries.INTEGRITY)]
+            broken = self._source.read(queries.FOREIGN_KEYS)
+        except StateError as error:
+            return [str(error)]
+        return [line for line in found if line != "ok"] + [f"{row[0]}: row {row[1]} has no {row[2]}" for row in broken]
+
+    def schema_version(self) -> int:
+        """Version of the tables."""
+        return int(self._source.read(queries.SCHEMA_VERSION)[0][0])
+
+    # ------------------------------------------------------------------ inside
+
+    def _last(self, name: str, seq_id: Optional[str]) -> RunRecord:
+        read = self._source.read
+        if name == "last-failed":
+            rows = queries.newest_runs(read, 1, statuses=(RunStatus.FAILED,), seq_id=seq_id)
+        else:
+            rows = queries.newest_runs(read, 1, seq_id=seq_id, without_skipped=True)
+            rows = rows or queries.newest_runs(read, 1, seq_id=seq_id)
+        if rows:
+            return _run(rows[0])
+        if seq_id is not None and not queries.newest_runs(read, 1, seq_id=seq_id):
+            self._no_sequence(seq_id)
+        raise NotFound(f"there is no {'failed run' if name == 'last-failed' else 'run'}{self._of(seq_id)} yet")
+
+    def _hint(self, name: str) -> str:
+        """What may have been meant instead of a name that is no run's."""
+        if self._source.read(queries.LATEST_BY_STATUS, (name, 1)):
+            return f"; '{name}' is a sequence: its last run is 'last' within it"
+        near = []
+        for sql in (queries.RUN_ID_BEFORE, queries.RUN_ID_AFTER):
+            near += [row[0] for row in self._source.read(sql, (name,))]
+        near = [run_id for run_id in near if run_id[:NEAR] == name[:NEAR]]
+        if near and len(name) > NEAR:
+            return f"; did you mean {' or '.join(repr(run_id) for run_id in near)}?"
+        return did_you_mean(name, ("last", "last-failed")) or "; 'last' is the newest"
+
+    @staticmethod
+    def _of(seq_id: Optional[str]) -> str:
+        return "" if seq_id is None else f" of sequence '{seq_id}'"
+
+    def _no_sequence(self, seq_id: str) -> NoReturn:
+        known = [row[0] for row in self._source.read(queries.SEQUENCE_IDS)]
+        raise NotFound(f"sequence '{seq_id}' has no runs{did_you_mean(seq_id, known)}")
+
+    def _no_run(self, run_id: str) -> NoReturn:
+        raise NotFound(f"there is no run {_shown(run_id)}{self._hint(run_id)}")
+
+    @staticmethod
+    def _checked(run_id: str) -> str:
+        if name_fault(run_id, dotted=True) is not None:
+            raise NotFound(f"there is no run {_shown(run_id)}")
+        return run_id
+
+    def _definition_of(self, run_id: str) -> Tuple[int, int, _Definition]:
+        """Key and definition of a run, the latter as a key and parsed."""
+        checked = self._checked(run_id)
+
+        def work(read: Read) -> Optional[Tuple[int, int, _Definition]]:
+            rows = read(queries.RUN_AND_DEFINITION, (checked,))
+            return (rows[0][0], rows[0][1], self._definition(read, rows[0][2])) if rows else None
+
+        found = self._source.snapshot(work)
+        if found is None:
+            self._no_run(run_id)
+        return found
+
+    def _definition(self, read: Read, digest: str) -> _Definition:
+        found = self._definitions.get(digest)
+        if found is None:
+            rows = read(queries.GRAPH, (digest,))
+            found = _Definition.of(rows[0][0]) if rows else _Definition((), (), ())
+            if len(self._definitions) >= CACHED_DEFINITIONS:
+                self._definitions.clear()
+            self._definitions[digest] = found
+        return found
+
+    def _steps(self, run_id: str, start: int, stop: Optional[int]) -> Tuple[List[StepRecord], int]:
+        """The steps from ``start`` to before ``stop``, and how many there are in all."""
+        key, _, definition = self._definition_of(run_id)
+        total = len(definition.names)
+        end = total if stop is None else min(stop, total)
+        rows = {row[0]: row for row in self._source.read(queries.STEPS, (key, start, end))}
+        return [_step(definition, index, rows.get(index)) for index in range(start, end)], total
+
+    def _place(
+        self, run_id: Optional[str], seq_id: Optional[str], step: Optional[str]
+    ) -> Tuple[Optional[int], Optional[List[Tuple[int, int]]]]:
+        """Where lines are looked for: the run's key, and the step as pairs of definition and index."""
+        if run_id is not None:
+            key, version, definition = self._definition_of(run_id)
+            if seq_id is not None:
+                run = self.find_run(run_id)
+                if run.seq_id != seq_id:
+                    raise NotFound(f"run {run_id} is of sequence '{run.seq_id}', not '{seq_id}'")
+            return key, None if step is None else [(version, definition.index(step))]
+        if step is None:
+            return None, None
+        versions = [
+            (row[0], self._definition(self._source.read, row[1]))
+            for row in self._source.read(queries.DEFINITIONS_OF_SEQUENCE, (seq_id,))
+        ]
+        found = [(version, definition.index(step)) for version, definition in versions if step in definition.names]
+        if not found:
+            known = versions[0][1].names if versions else ()
+            raise NotFound(f"there is no step {_shown(step)} in sequence '{seq_id}'{did_you_mean(step, known)}")
+        return None, found
+
+    def _summaries(self, read: Read, only: Optional[str]) -> List[SequenceSummary]:
+        if only is None:
+            names = [row[0] for row in read(queries.SEQUENCE_IDS)]
+            open_rows = read(queries.OPEN_OF_SEQUENCES)
+        else:
+            names = [only]
+            open_rows = read(queries.OPEN_OF_SEQUENCE, (only,))
+        share = max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, len(names)))
+        unended: Dict[str, List[Row]] = {}
+        for row in open_rows:
+            unended.setdefault(row[0], []).append(row)
+        latest = {name: read(queries.LATEST_BY_STATUS, (name, share)) for name in names}
+        first = {name: min(row[3] for row in rows) for name, rows in unended.items()}
+        last = {name: _last_key(rows) for name, rows in latest.items() if rows}
+        runs = {key: _run(row) for key, row in queries.runs_by_key(read, [*first.values(), *last.values()]).items()}
+        return [
+            _summary(
+                name, latest[name], unended.get(name, []), share, runs.get(last[name]), runs.get(first.get(name, -1))
+            )
+            for name in names
+            if name in last
+        ]
+
+
+class _Definition(NamedTuple):
+    """The graph of a run, parsed."""
+
+    names: Tuple[str, ...]
+    blocks: Tuple[str, ...]
+    sources: Tuple[Tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, graph: str) -> _Definition:
+        try:
+            steps = [(str(step), str(block), tuple(sources)) for step, block, sources in json.loads(graph)["steps"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError(f"a recorded definition is damaged ({type(error).__name__}); see 'blazed db check'") from error
+        return cls(*(tuple(column) for column in zip(*steps))) if steps else cls((), (), ())
+
+    def name(self, index: int) -> str:
+        """Name of a step; one that the definition does not have is told by its number."""
+        return self.names[index] if 0 <= index < len(self.names) else f"#{index}"
+
+    def index(self, *name: Any) -> int:  # type: ignore[override]
+        """Index of a step. Raises :class:`NotFound`."""
+        (step,) = name
+        if step in self.names:
+            return self.names.index(step)
+        raise NotFound(f"there is no step {_shown(step)} in this run{did_you_mean(step, self.names)}")
