@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
 
@@ -103,7 +103,7 @@ def fan(size: int) -> Graph:
     return Graph(f"1 → {size} → 1", (Task("source", source), *leaves, Task("sink", join, tuple(names))))
 
 
-@lru_cache(maxsize=None)
+@cache
 def large(parts: Tuple[Tuple[str, int], ...] = LARGE) -> Graph:
     """Recorded workflows side by side, between a common source and a common sink."""
     parents: Dict[str, List[str]] = {}
@@ -132,7 +132,7 @@ def _sorted(parents: Mapping[str, List[str]]) -> List[str]:
 def sequences_of(graph: Graph, seq_id: str = "bench") -> BlazeSequence:
     """A graph as a user of Blaze would declare it: references make the dependencies. Its output is the last task's."""
     blocks = BlazeBlock()
-    for function in (source, step, join):
+    for function in {task.function.__name__: task.function for task in graph.tasks}.values():
         blocks.block(function)
     sequences = BlazeSequence()
     last = graph.tasks[-1].name

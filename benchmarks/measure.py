@@ -103,16 +103,3 @@ def in_pairs(bare: Repetition, blaze: Repetition, repeat: int, warmups: int = 1)
             found.append(contestant())
             spins.append(spin())
     return Pairs(tuple(times[0]), tuple(times[1]), tuple(spins))
-
-
-def alone(blaze: Repetition, repeat: int, warmups: int = 1) -> Tuple[Tuple[float, ...], Tuple[Spin, ...]]:
-    """The times of one contestant that has nobody to be compared with, and the spins around them."""
-    for _ in range(warmups):
-        blaze()
-    times: List[float] = []
-    spins = [spin()]
-    for _ in range(repeat):
-        gc.collect()
-        times.append(blaze())
-        spins.append(spin())
-    return tuple(times), tuple(spins)

@@ -1,8 +1,7 @@
 """A mathematical ETL pipeline: make numbers, look at them from three sides, and sum up what was found.
 
-    generate_numbers ─┬─ calculate_statistics ─┬─ normalise ─┬─ summarise
-                      ├────────────────────────┘             │
-                      └─ find_primes ────────────────────────┘
+    generate_numbers ─┬─ calculate_statistics ── normalise ─┬─ summarise
+                      └─ find_primes ───────────────────────┘
 
 Run it in this process, with nothing on disk:
 
@@ -59,11 +58,11 @@ def normalise(numbers: List[int], mean: float, deviation: float) -> List[float]:
 
 
 @blocks.block(name="summarise", tags=["math", "load"])
-def summarise(numbers: List[int], statistics: Dict[str, float], primes: List[int], scores: List[float]) -> str:
+def summarise(numbers: List[int], stats: Dict[str, float], primes: List[int], scores: List[float]) -> str:
     """Say it in words."""
     furthest = max(range(len(numbers)), key=lambda position: abs(scores[position]))
     return (
-        f"{len(numbers)} numbers with mean {statistics['mean']:.2f} and median {statistics['median']:g}; "
+        f"{len(numbers)} numbers with mean {stats['mean']:.2f} and median {stats['median']:g}; "
         f"primes: {', '.join(map(str, primes)) or 'none'}; "
         f"furthest from the mean: {numbers[furthest]} ({scores[furthest]:+.2f} deviations)"
     )
@@ -89,7 +88,7 @@ def summarise(numbers: List[int], statistics: Dict[str, float], primes: List[int
             "summarise",
             parameters={
                 "numbers": "@generate_numbers",
-                "statistics": "@calculate_statistics",
+                "stats": "@calculate_statistics",
                 "primes": "@find_primes",
                 "scores": "@normalise",
             },

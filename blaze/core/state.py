@@ -8,21 +8,32 @@ anything: outputs are told by their previews.
 from __future__ import annotations
 
 import json
-import logging
-import math
 import os
-import re
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Collection, Dict, FrozenSet, Iterable, List, NamedTuple, NoReturn, Optional, Tuple, Union
+from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
 
-from .ground.errors import AmbiguousName, Fault, NotFound, StateError, ValidationError
+from .ground.errors import AmbiguousName, Fault, NotFound, StateError
 from .ground.names import did_you_mean, name_fault
-from .ground.status import BlockStatus, RunStatus
+from .ground.status import RunStatus
 from .remember import queries
+from .remember.arguments import (
+    Moment,
+    Statuses,
+    check_name,
+    epoch_of,
+    key_of,
+    keys_of,
+    level_of,
+    limit_of,
+    refuse,
+    search_of,
+    shown,
+    statuses_of,
+)
 from .remember.database import FILE_NAME
 from .remember.journal import Journal
-from .remember.queries import FileSource, JournalSource, Read, Row
+from .remember.queries import Definition, run_of, step_of
+from .remember.reader import FileSource, JournalSource, Read, Row
 from .remember.records import (
     AttemptRecord,
     LogRecord,
@@ -48,23 +59,12 @@ __all__ = [
     "StepRecord",
 ]
 
-#: Most records in one page.
-MAX_LIMIT = 10_000
-#: Latest runs that ``sequences()`` counts, over all sequences; shared out evenly.
-COUNTED_RUNS = 10_000
-#: Fewest of them for one sequence.
-COUNTED_AT_LEAST = 5
 #: Runs that the message of an ambiguous name lists.
 CANDIDATES = 10
 #: Characters in which an unknown run id and a near one agree.
 NEAR = 3
-#: Longest text to search for, in characters.
-MAX_SEARCH = 1000
 #: Definitions kept parsed.
 CACHED_DEFINITIONS = 64
-
-Statuses = Union[str, RunStatus, Iterable[Union[str, RunStatus]]]
-Moment = Union[datetime, float]
 
 
 class StateManager:
@@ -84,7 +84,7 @@ class StateManager:
 
     def __init__(self, state_dir: Union[str, os.PathLike[str]]) -> None:
         self._source: Union[FileSource, JournalSource] = FileSource(Path(os.fspath(state_dir)) / FILE_NAME)
-        self._definitions: Dict[str, _Definition] = {}
+        self._definitions: Dict[str, Definition] = {}
 
     @classmethod
     def of_journal(cls, journal: Journal) -> StateManager:
@@ -92,11 +92,8 @@ class StateManager:
 
         A journal with a file is read beside it, so that a question never holds up a write.
         """
-        if journal.path is not None:
-            return cls(journal.path.parent)
-        manager = cls.__new__(cls)
-        manager._source = JournalSource(journal)
-        manager._definitions = {}
+        manager = cls("")
+        manager._source = JournalSource(journal) if journal.path is None else FileSource(journal.path)
         return manager
 
     def close(self) -> None:
@@ -131,13 +128,13 @@ class StateManager:
         - ``cursor``: ``next`` of the page before. Runs that begin meanwhile don't disturb it.
         """
         faults: List[Fault] = []
-        _check_name("seq_id", seq_id, faults)
-        _check_name("job_id", job_id, faults)
-        statuses = _statuses(status, faults)
-        begin, end = _epoch("since", since, faults), _epoch("until", until, faults)
-        number = _limit("limit", limit, faults)
-        below = _key("run", cursor, faults)
-        _raise(faults)
+        check_name("seq_id", seq_id, faults)
+        check_name("job_id", job_id, faults)
+        statuses = statuses_of(status, faults)
+        begin, end = epoch_of("since", since, faults), epoch_of("until", until, faults)
+        number = limit_of("limit", limit, faults)
+        below = key_of("run", cursor, faults)
+        refuse(faults)
         rows = queries.newest_runs(
             self._source.read,
             number + 1,
@@ -149,7 +146,7 @@ class StateManager:
             until=end,
         )
         more = len(rows) > number
-        items = [_run(row) for row in rows[:number]]
+        items = [run_of(row) for row in rows[:number]]
         return Page(items, f"run-{items[-1].key}" if more else None)
 
     def find_run(self, name: str, seq_id: Optional[str] = None) -> RunRecord:
@@ -160,24 +157,24 @@ class StateManager:
         and a hint, and :class:`AmbiguousName`, with the runs that the prefix fits.
         """
         faults: List[Fault] = []
-        _check_name("seq_id", seq_id, faults)
-        _raise(faults)
+        check_name("seq_id", seq_id, faults)
+        refuse(faults)
         if name in ("last", "last-failed"):
             return self._last(name, seq_id)
         if name_fault(name, dotted=True) is not None:
-            raise NotFound(f"there is no run {_shown(name)}: a run is named by its id, a prefix of it, or 'last'")
+            raise NotFound(f"there is no run {shown(name)}: a run is named by its id, a prefix of it, or 'last'")
         also, scope = ("", ()) if seq_id is None else ("AND seq_id = ?", (seq_id,))
         # Ids are ASCII: DEL is greater than all that may follow the prefix. No LIKE, whose wildcards are valid in ids.
         between = (queries.RUNS_BETWEEN.format(also=also), (name, f"{name}\x7f", *scope, CANDIDATES + 1))
-        found = [_run(row) for row in self._source.read(*between)]
+        found = [run_of(row) for row in self._source.read(*between)]
         if len(found) == 1 or (found and found[0].run_id == name):
             return found[0]
         if not found:
-            raise NotFound(f"there is no run {_shown(name)}{self._of(seq_id)}{self._hint(name)}")
+            raise NotFound(f"there is no run {shown(name)}{self._of(seq_id)}{self._hint(name)}")
         lines = [f"  {_line(run)}" for run in found[:CANDIDATES]]
         fits = f"{len(found)} runs" if len(found) <= CANDIDATES else f"more than {CANDIDATES} runs, among them"
         raise AmbiguousName(
-            f"{_shown(name)} fits {fits}{self._of(seq_id)}:\n" + "\n".join(lines), [run.run_id for run in found]
+            f"{shown(name)} fits {fits}{self._of(seq_id)}:\n" + "\n".join(lines), [run.run_id for run in found]
         )
 
     def parameters(self, run_id: str) -> Any:
@@ -185,7 +182,10 @@ class StateManager:
         rows = self._source.read(queries.PARAMETERS, (self._checked(run_id),))
         if not rows:
             self._no_run(run_id)
-        return None if rows[0][0] is None else _parsed(rows[0][0], f"the parameters of run {run_id}")
+        try:
+            return None if rows[0][0] is None else json.loads(rows[0][0])
+        except ValueError as error:
+            raise StateError(f"the parameters of run {run_id} are damaged: {error}") from error
 
     def counts(self) -> Dict[RunStatus, int]:
         """How many runs are open, by state: PENDING and RUNNING, also if there are none."""
@@ -203,9 +203,9 @@ class StateManager:
     def steps_page(self, run_id: str, limit: int = 500, cursor: Optional[str] = None) -> Page[StepRecord]:
         """The same in pages, for runs of very many steps."""
         faults: List[Fault] = []
-        number = _limit("limit", limit, faults)
-        after = _key("step", cursor, faults)
-        _raise(faults)
+        number = limit_of("limit", limit, faults)
+        after = key_of("step", cursor, faults)
+        refuse(faults)
         start = 0 if after is None else after + 1
         items, total = self._steps(run_id, start, start + number)
         stop = start + len(items)
@@ -216,11 +216,11 @@ class StateManager:
     ) -> Page[AttemptRecord]:
         """The failed attempts of a run (of one step), with their tracebacks, in the order of its definition."""
         faults: List[Fault] = []
-        number = _limit("limit", limit, faults)
-        place = _keys("attempt", cursor, 2, faults)
-        _raise(faults)
+        number = limit_of("limit", limit, faults)
+        place = keys_of("attempt", cursor, 2, faults)
+        refuse(faults)
         key, _, definition = self._definition_of(run_id)
-        first, last = (0, len(definition.names)) if step is None else (definition.index(step),) * 2
+        first, last = (0, len(definition.names)) if step is None else (definition.index_of(step),) * 2
         after = (first, 0) if place is None else max((first, 0), (place[0], place[1]))
         rows = self._source.read(queries.ATTEMPTS, (key, *after, last, number + 1))
         items = [AttemptRecord(definition.name(row[0]), *row[1:]) for row in rows[:number]]
@@ -241,7 +241,7 @@ class StateManager:
         run_id: Optional[str] = None,
         seq_id: Optional[str] = None,
         step: Optional[str] = None,
-        level: Union[None, str, int] = None,
+        level: Union[str, int, None] = None,
         since: Optional[Moment] = None,
         search: Optional[str] = None,
         limit: int = 200,
@@ -262,16 +262,16 @@ class StateManager:
         ask with it again and again to follow a log. Nothing is lost or told twice.
         """
         faults: List[Fault] = []
-        _check_name("seq_id", seq_id, faults)
-        minimum, begin = _level(level, faults), _epoch("since", since, faults)
-        number = _limit("limit", limit, faults) if tail is None else _limit("tail", tail, faults, least=0)
-        after = _key("log", cursor, faults)
+        check_name("seq_id", seq_id, faults)
+        minimum, begin = level_of(level, faults), epoch_of("since", since, faults)
+        number = limit_of("limit", limit, faults) if tail is None else limit_of("tail", tail, faults, least=0)
+        after = key_of("log", cursor, faults)
         if tail is not None and cursor is not None:
             faults.append(Fault("tail", "it is the end of the log; leave the cursor out"))
         if step is not None and run_id is None and seq_id is None:
             faults.append(Fault("step", "say of which run or sequence: give run_id or seq_id too"))
-        text = _search(search, faults)
-        _raise(faults)
+        text = search_of(search, faults)
+        refuse(faults)
         run, steps = self._place(run_id, seq_id, step)
         last = self._source.read(queries.LAST_LOG_KEY)[0][0] or 0
         start = after or 0
@@ -293,10 +293,7 @@ class StateManager:
             )
         more = len(rows) > number
         rows = rows[:number]
-        items = [
-            LogRecord(*row[1:7], self._definition(self._source.read, row[9]).name(row[7]) if row[7] is not None else None, row[8])
-            for row in rows
-        ]
+        items = [self._log(row) for row in rows]
         at_end = f"log-{max(start, last)}"
         here = f"log-{rows[-1][0]}" if more else at_end
         return Page(items, here if more else None, here)
@@ -309,14 +306,14 @@ class StateManager:
         It takes the same time however long the history is: states and times are counted over
         the latest 10,000 runs, shared out evenly between the sequences.
         """
-        return self._source.snapshot(lambda read: self._summaries(read, None))
+        return self._source.snapshot(queries.summaries)
 
     def sequence(self, seq_id: str) -> SequenceSummary:
         """One sequence. Raises :class:`NotFound` if it has no runs."""
         faults: List[Fault] = []
-        _check_name("seq_id", seq_id, faults)
-        _raise(faults)
-        found = self._source.snapshot(lambda read: self._summaries(read, seq_id))
+        check_name("seq_id", seq_id, faults)
+        refuse(faults)
+        found = self._source.snapshot(lambda read: queries.summaries(read, seq_id))
         if not found:
             self._no_sequence(seq_id)
         return found[0]
@@ -348,7 +345,7 @@ class StateManager:
             rows = queries.newest_runs(read, 1, seq_id=seq_id, without_skipped=True)
             rows = rows or queries.newest_runs(read, 1, seq_id=seq_id)
         if rows:
-            return _run(rows[0])
+            return run_of(rows[0])
         if seq_id is not None and not queries.newest_runs(read, 1, seq_id=seq_id):
             self._no_sequence(seq_id)
         raise NotFound(f"there is no {'failed run' if name == 'last-failed' else 'run'}{self._of(seq_id)} yet")
@@ -374,19 +371,19 @@ class StateManager:
         raise NotFound(f"sequence '{seq_id}' has no runs{did_you_mean(seq_id, known)}")
 
     def _no_run(self, run_id: str) -> NoReturn:
-        raise NotFound(f"there is no run {_shown(run_id)}{self._hint(run_id)}")
+        raise NotFound(f"there is no run {shown(run_id)}{self._hint(run_id)}")
 
     @staticmethod
     def _checked(run_id: str) -> str:
         if name_fault(run_id, dotted=True) is not None:
-            raise NotFound(f"there is no run {_shown(run_id)}")
+            raise NotFound(f"there is no run {shown(run_id)}")
         return run_id
 
-    def _definition_of(self, run_id: str) -> Tuple[int, int, _Definition]:
+    def _definition_of(self, run_id: str) -> Tuple[int, int, Definition]:
         """Key and definition of a run, the latter as a key and parsed."""
         checked = self._checked(run_id)
 
-        def work(read: Read) -> Optional[Tuple[int, int, _Definition]]:
+        def work(read: Read) -> Optional[Tuple[int, int, Definition]]:
             rows = read(queries.RUN_AND_DEFINITION, (checked,))
             return (rows[0][0], rows[0][1], self._definition(read, rows[0][2])) if rows else None
 
@@ -395,15 +392,20 @@ class StateManager:
             self._no_run(run_id)
         return found
 
-    def _definition(self, read: Read, digest: str) -> _Definition:
+    def _definition(self, read: Read, digest: str) -> Definition:
         found = self._definitions.get(digest)
         if found is None:
             rows = read(queries.GRAPH, (digest,))
-            found = _Definition.of(rows[0][0]) if rows else _Definition((), (), ())
+            found = Definition(rows[0][0])
             if len(self._definitions) >= CACHED_DEFINITIONS:
                 self._definitions.clear()
             self._definitions[digest] = found
         return found
+
+    def _log(self, row: Row) -> LogRecord:
+        _, at, level, logger, message, run_id, seq_id, index, attempt, digest = row
+        step = None if index is None else self._definition(self._source.read, digest).name(index)
+        return LogRecord(at, level, logger, message, run_id, seq_id, step, attempt)
 
     def _steps(self, run_id: str, start: int, stop: Optional[int]) -> Tuple[List[StepRecord], int]:
         """The steps from ``start`` to before ``stop``, and how many there are in all."""
@@ -411,7 +413,7 @@ class StateManager:
         total = len(definition.names)
         end = total if stop is None else min(stop, total)
         rows = {row[0]: row for row in self._source.read(queries.STEPS, (key, start, end))}
-        return [_step(definition, index, rows.get(index)) for index in range(start, end)], total
+        return [step_of(definition, index, rows.get(index)) for index in range(start, end)], total
 
     def _place(
         self, run_id: Optional[str], seq_id: Optional[str], step: Optional[str]
@@ -423,65 +425,21 @@ class StateManager:
                 run = self.find_run(run_id)
                 if run.seq_id != seq_id:
                     raise NotFound(f"run {run_id} is of sequence '{run.seq_id}', not '{seq_id}'")
-            return key, None if step is None else [(version, definition.index(step))]
+            return key, None if step is None else [(version, definition.index_of(step))]
         if step is None:
             return None, None
         versions = [
             (row[0], self._definition(self._source.read, row[1]))
             for row in self._source.read(queries.DEFINITIONS_OF_SEQUENCE, (seq_id,))
         ]
-        found = [(version, definition.index(step)) for version, definition in versions if step in definition.names]
+        found = [(version, definition.index_of(step)) for version, definition in versions if step in definition.names]
         if not found:
             known = versions[0][1].names if versions else ()
-            raise NotFound(f"there is no step {_shown(step)} in sequence '{seq_id}'{did_you_mean(step, known)}")
+            raise NotFound(f"there is no step {shown(step)} in sequence '{seq_id}'{did_you_mean(step, known)}")
         return None, found
 
-    def _summaries(self, read: Read, only: Optional[str]) -> List[SequenceSummary]:
-        if only is None:
-            names = [row[0] for row in read(queries.SEQUENCE_IDS)]
-            open_rows = read(queries.OPEN_OF_SEQUENCES)
-        else:
-            names = [only]
-            open_rows = read(queries.OPEN_OF_SEQUENCE, (only,))
-        share = max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, len(names)))
-        unended: Dict[str, List[Row]] = {}
-        for row in open_rows:
-            unended.setdefault(row[0], []).append(row)
-        latest = {name: read(queries.LATEST_BY_STATUS, (name, share)) for name in names}
-        first = {name: min(row[3] for row in rows) for name, rows in unended.items()}
-        last = {name: _last_key(rows) for name, rows in latest.items() if rows}
-        runs = {key: _run(row) for key, row in queries.runs_by_key(read, [*first.values(), *last.values()]).items()}
-        return [
-            _summary(
-                name, latest[name], unended.get(name, []), share, runs.get(last[name]), runs.get(first.get(name, -1))
-            )
-            for name in names
-            if name in last
-        ]
 
-
-class _Definition(NamedTuple):
-    """The graph of a run, parsed."""
-
-    names: Tuple[str, ...]
-    blocks: Tuple[str, ...]
-    sources: Tuple[Tuple[str, ...], ...]
-
-    @classmethod
-    def of(cls, graph: str) -> _Definition:
-        try:
-            steps = [(str(step), str(block), tuple(sources)) for step, block, sources in json.loads(graph)["steps"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise StateError(f"a recorded definition is damaged ({type(error).__name__}); see 'blazed db check'") from error
-        return cls(*(tuple(column) for column in zip(*steps))) if steps else cls((), (), ())
-
-    def name(self, index: int) -> str:
-        """Name of a step; one that the definition does not have is told by its number."""
-        return self.names[index] if 0 <= index < len(self.names) else f"#{index}"
-
-    def index(self, *name: Any) -> int:  # type: ignore[override]
-        """Index of a step. Raises :class:`NotFound`."""
-        (step,) = name
-        if step in self.names:
-            return self.names.index(step)
-        raise NotFound(f"there is no step {_shown(step)} in this run{did_you_mean(step, self.names)}")
+def _line(run: RunRecord) -> str:
+    moment = run.created_at
+    when = "-" if moment is None else moment.astimezone().isoformat(" ", "seconds")
+    return f"{run.run_id}  {run.status.value:<9}  {when}  {run.seq_id}"

@@ -169,6 +169,11 @@ class Plain:
     pass
 
 
+class Unhashable(PurePosixPath):
+    __slots__ = ()
+    __hash__ = None
+
+
 @runtime_checkable
 class Closable(Protocol):
     def close(self) -> None: ...
@@ -552,6 +557,11 @@ def test_keys_are_checked_as_keys():
     assert fault == Fault("fetch.x['1.00']", "another key of the same dict means the same")
     (fault,) = wrong({"a": 1}, Dict[List[int], int])
     assert fault.what == "the key: expected list[int], got str 'a'"
+
+
+def test_a_key_that_cannot_be_a_key_is_a_fault():
+    (fault,) = wrong({"red": 1}, Dict[Unhashable, int])
+    assert fault == Fault("fetch.x['red']", "the key: unhashable type: 'Unhashable'")
 
 
 def test_the_elements_of_a_set_are_named_and_reported_in_the_same_order_always():

@@ -16,6 +16,7 @@ from ..ground.errors import BlazeError
 from .channel import PREPARE, PROTOCOL, RUN, Channel, MainOrigin, ModuleOrigin, Surroundings
 
 if TYPE_CHECKING:
+    import select
     import socket
     import subprocess
 
@@ -42,6 +43,8 @@ class Child:
         self._popen: Optional[subprocess.Popen[bytes]] = None
         self._status: Optional[int] = None
         self._sock: Optional[socket.socket] = None
+        self._poll: Optional[select.poll] = None
+        self._peek = 0
         self._lifeline = -1
         # Which module object each name meant when the child was told about it; see is_stale().
         self._modules: Dict[str, Tuple[Any, Any]] = {}
@@ -59,6 +62,7 @@ class Child:
         self.channel.send(RUN, self.attempt, request)
 
     def _start(self, context: StepContext) -> None:
+        import select
         import socket
         import subprocess
 
@@ -75,6 +79,8 @@ class Child:
             given.append(theirs)
             self._sock = socket.socket(fileno=ours)
             self.channel = Channel(self._sock)
+            self._poll, self._peek = select.poll(), socket.MSG_PEEK | socket.MSG_DONTWAIT
+            self._poll.register(self._sock, select.POLLIN)
             end, self._lifeline = map(_above_stdio, os.pipe())
             given.append(end)
             code = (
@@ -129,12 +135,12 @@ class Child:
 
     def is_waiting(self) -> bool:
         """Whether an idle child is still there."""
-        import socket
-
-        try:
-            return self._sock is not None and bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
+        if self._sock is None or self._poll is None:
+            return False
+        if not self._poll.poll(0):
             return True
+        try:  # end of file, or what a thread of the last block said too late
+            return bool(self._sock.recv(1, self._peek))
         except OSError:
             return False
 

@@ -1,36 +1,31 @@
-"""Asking the state file: every SQL statement that only reads for people, and who executes it.
+"""What is asked of the state file: every SQL statement that reads it for people, by name.
 
 Ids and texts are bound parameters, always; what is put into a statement as text is taken
-from the constants here. Each statement is a short read transaction of its own, its rows
-fetched at once, because a long one keeps the write-ahead log from being folded
-(RELIABILITY S6); a search that may have to look at the whole history goes through it
-:data:`SPAN` keys at a time.
+from the constants here. A search that may have to look at the whole history goes through
+it :data:`SPAN` keys at a time, so that no read transaction is long (RELIABILITY S6).
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import threading
-from pathlib import Path
-from typing import Any, Callable, Collection, Dict, List, Optional, Sequence, Tuple, TypeVar
+import json
+from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 
-from ..ground.errors import StateError
-from ..ground.status import RunStatus
-from .database import open_reader
-from .journal import Journal
+from ..ground.errors import NotFound, StateError
+from ..ground.names import MAX_NAME, did_you_mean
+from ..ground.status import BlockStatus, RunStatus
+from .reader import Read, Row
+from .records import Progress, RunRecord, SequenceSummary, StepRecord
 
 #: Keys that one statement of a search goes through; about 20 ms.
 SPAN = 50_000
+#: Latest runs that a summary of all sequences counts, shared out evenly; about 30 ms.
+COUNTED_RUNS = 10_000
+#: Fewest of them for one sequence.
+COUNTED_AT_LEAST = 5
 #: Definitions of a sequence in which a step's name is looked up, newest first.
 DEFINITIONS = 400
 #: Values bound in one statement (SQLite before 3.32 takes 999).
 BOUND = 500
-
-Row = Tuple[Any, ...]
-#: Executes a statement with its parameters and returns all rows.
-Read = Callable[[str, Sequence[Any]], List[Row]]
-T = TypeVar("T")
 
 OPEN = frozenset(status for status in RunStatus if not status.ended)
 # Word for word as the partial index has it, or SQLite would not use the index.
@@ -83,133 +78,8 @@ _LOG = "SELECT l.id, l.at, l.level, l.logger, l.message, r.run_id, r.seq_id, l.s
 _RUN_OF_LINE = "CROSS JOIN runs r ON r.id = l.run CROSS JOIN definitions d ON d.id = r.definition"
 
 SCHEMA_VERSION = "PRAGMA user_version"
-PAGES = "SELECT (SELECT * FROM pragma_page_count()) * (SELECT * FROM pragma_page_size())"
 INTEGRITY = "PRAGMA integrity_check(100)"
 FOREIGN_KEYS = "PRAGMA foreign_key_check"
-
-
-class FileSource:
-    """Reads through a connection of its own, opened when it is first needed.
-
-    It is opened anew after a fork, whose child must not touch the parent's (RELIABILITY
-    S4), and when another file has taken the place of the one that is open.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._closed = False
-        # By process: a lock that some thread held at the fork stays locked in the child for ever.
-        self._by_process: Dict[int, _Opened] = {}
-
-    def read(self, sql: str, row: Sequence[Any] = ()) -> List[Row]:
-        """All rows of one statement. Raises :class:`StateError`."""
-        opened = self._opened()
-        with opened.lock:
-            connection = self._connection(opened)
-            try:
-                return connection.execute(sql, row).fetchall()
-            except sqlite3.Error as error:
-                raise self._failed(opened, error) from error
-
-    def snapshot(self, work: Callable[[Read], T]) -> T:
-        """Call ``work`` with a ``read`` whose statements all see the file as it is now; keep it short."""
-        opened = self._opened()
-        with opened.lock:
-            connection = self._connection(opened)
-            try:
-                connection.execute("BEGIN")
-                try:
-                    return work(lambda sql, row=(): connection.execute(sql, row).fetchall())
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                raise self._failed(opened, error) from error
-
-    def size(self) -> Tuple[int, int]:
-        """Bytes of the database and of its write-ahead log."""
-        sizes = []
-        for path in (str(self.path), f"{self.path}-wal"):
-            try:
-                sizes.append(os.stat(path).st_size)
-            except OSError:
-                sizes.append(0)
-        return sizes[0], sizes[1]
-
-    def close(self) -> None:
-        """Close the connection. Safe to call twice."""
-        self._closed = True
-        opened = self._by_process.get(os.getpid())
-        if opened is not None:
-            with opened.lock:
-                opened.close()
-
-    def _opened(self) -> _Opened:
-        pid = os.getpid()
-        opened = self._by_process.get(pid)
-        return self._by_process.setdefault(pid, _Opened()) if opened is None else opened
-
-    def _connection(self, opened: _Opened) -> sqlite3.Connection:
-        if self._closed:
-            raise StateError(f"this StateManager of {self.path.parent} is closed")
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            opened.close()
-        else:
-            identity = (found.st_dev, found.st_ino)
-            if opened.connection is not None and opened.identity == identity:
-                return opened.connection
-            opened.close()
-            opened.identity = identity
-        opened.connection = open_reader(self.path)
-        return opened.connection
-
-    def _failed(self, opened: _Opened, error: sqlite3.Error) -> StateError:
-        opened.close()
-        return StateError(f"{self.path} can't be read: {error}; see 'blazed db check'")
-
-
-class _Opened:
-    """What one process has open; ``lock`` protects the connection."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.connection: Optional[sqlite3.Connection] = None
-        self.identity: Optional[Tuple[int, int]] = None
-
-    def close(self) -> None:
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.close()
-
-
-class JournalSource:
-    """Reads through the writer of this process: the only way to a state that is in its memory."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal: Optional[Journal] = journal
-
-    def read(self, sql: str, row: Sequence[Any] = ()) -> List[Row]:
-        """All rows of one statement. Raises :class:`StateError`."""
-        if self._journal is None:
-            raise StateError("this StateManager is closed")
-        try:
-            return self._journal.read(sql, tuple(row))
-        except sqlite3.Error as error:
-            raise StateError(f"the state can't be read: {error}") from error
-
-    def snapshot(self, work: Callable[[Read], T]) -> T:
-        """Call ``work`` with a ``read``; between two statements the state may change."""
-        return work(self.read)
-
-    def size(self) -> Tuple[int, int]:
-        """Bytes of memory; there is no write-ahead log."""
-        return int(self.read(PAGES)[0][0]), 0
-
-    def close(self) -> None:
-        """Let go of the journal, which stays open."""
-        self._journal = None
 
 
 def newest_runs(
@@ -322,9 +192,7 @@ def log_lines(
         )
 
     if run is not None:
-        found = select(
-            f"logs l INDEXED BY logs_of_run {_RUN_OF_LINE}", ["l.run = ?"], [run], after, upto, limit
-        )
+        found = select(f"logs l INDEXED BY logs_of_run {_RUN_OF_LINE}", ["l.run = ?"], [run], after, upto, limit)
     elif seq_id is not None:
         # The keys first, from the indexes alone: what is sorted is small.
         tables = "runs r INDEXED BY runs_of_sequence CROSS JOIN logs l INDEXED BY logs_of_run ON l.run = r.id"
@@ -340,8 +208,7 @@ def log_lines(
         for start in range(0, len(keys), BOUND):
             part = keys[start : start + BOUND]
             found += read(
-                f"{_LOG} FROM logs l {_RUN_OF_LINE} WHERE l.id IN ({', '.join('?' * len(part))}) "
-                f"ORDER BY l.id {order}",
+                f"{_LOG} FROM logs l {_RUN_OF_LINE} WHERE l.id IN ({', '.join('?' * len(part))}) ORDER BY l.id {order}",
                 part,
             )
     else:
@@ -362,12 +229,101 @@ def log_lines(
     return found[::-1] if newest else found
 
 
-def runs_by_key(read: Read, keys: Sequence[int]) -> Dict[int, Row]:
-    """The runs with these keys, by key (:data:`RUN_COLUMNS`)."""
-    found: Dict[int, Row] = {}
+def runs_by_key(read: Read, keys: Sequence[int]) -> Dict[int, RunRecord]:
+    """The runs with these keys, by key."""
+    found: Dict[int, RunRecord] = {}
     for start in range(0, len(keys), BOUND):
         part = keys[start : start + BOUND]
         marks = ", ".join("?" * len(part))
         for row in read(f"SELECT {RUN_COLUMNS} FROM runs WHERE id IN ({marks})", part):
-            found[row[0]] = row
+            found[row[0]] = run_of(row)
     return found
+
+
+class Definition:
+    """The graph of a run, parsed; raises :class:`StateError` if it is damaged."""
+
+    __slots__ = ("names", "blocks", "sources")
+
+    def __init__(self, graph: str) -> None:
+        try:
+            steps = [
+                (str(name), str(block), tuple(map(str, sources))) for name, block, sources in json.loads(graph)["steps"]
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError(
+                f"a recorded definition is damaged ({type(error).__name__}); see 'blazed db check'"
+            ) from error
+        self.names: Tuple[str, ...] = tuple(step[0] for step in steps)
+        self.blocks: Tuple[str, ...] = tuple(step[1] for step in steps)
+        #: What each step depends on.
+        self.sources: Tuple[Tuple[str, ...], ...] = tuple(step[2] for step in steps)
+
+    def name(self, index: int) -> str:
+        """Name of a step; one that the definition does not have is told by its number."""
+        return self.names[index] if 0 <= index < len(self.names) else f"#{index}"
+
+    def index_of(self, name: str) -> int:
+        """Index of a step. Raises :class:`NotFound`."""
+        if name in self.names:
+            return self.names.index(name)
+        shown = repr(name if len(name) <= 40 else name[:37] + "...")
+        raise NotFound(f"there is no step {shown} in this run{did_you_mean(name[:MAX_NAME], self.names)}")
+
+
+def run_of(row: Row) -> RunRecord:
+    """The record of a row of :data:`RUN_COLUMNS`."""
+    key, run_id, seq_id, job_id, status, *others = row
+    return RunRecord(key, run_id, seq_id, job_id, RunStatus(status), *others)
+
+
+def step_of(definition: Definition, index: int, row: Optional[Row]) -> StepRecord:
+    """The record of a step, from its row of :data:`STEPS` if it has one."""
+    place = (definition.names[index], definition.blocks[index], definition.sources[index])
+    if row is None:
+        return StepRecord(*place)
+    _, status, reason, attempts, started, seconds, preview, error, retry, done, total, stored = row
+    progress = None if done is None else Progress(done, total)
+    return StepRecord(
+        *place, BlockStatus(status), reason, attempts, started, seconds, preview, error, retry, progress, bool(stored)
+    )
+
+
+def summaries(read: Read, only: Optional[str] = None) -> List[SequenceSummary]:
+    """Every sequence that has runs, by name; or the one named."""
+    if only is None:
+        names = [row[0] for row in read(SEQUENCE_IDS, ())]
+        open_rows = read(OPEN_OF_SEQUENCES, ())
+    else:
+        names = [only]
+        open_rows = read(OPEN_OF_SEQUENCE, (only,))
+    share = max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, len(names)))
+    unended: Dict[str, List[Row]] = {}
+    for row in open_rows:
+        unended.setdefault(row[0], []).append(row)
+    latest = {name: read(LATEST_BY_STATUS, (name, share)) for name in names}
+    first = {name: min(row[3] for row in rows) for name, rows in unended.items()}
+    last = {name: _last_key(rows) for name, rows in latest.items() if rows}
+    runs = runs_by_key(read, [*first.values(), *last.values()])
+    return [
+        _summary(name, latest[name], unended.get(name, []), share, runs.get(last[name]), runs.get(first.get(name, -1)))
+        for name in last
+    ]
+
+
+def _last_key(rows: List[Row]) -> int:
+    """The newest run of those counted by state; one that was run rather than a skipped tick."""
+    run = [row[4] for row in rows if row[0] != RunStatus.SKIPPED.value]
+    return int(max(run or [row[4] for row in rows]))
+
+
+def _summary(
+    name: str, latest: List[Row], unended: List[Row], share: int, last: Optional[RunRecord], first: Optional[RunRecord]
+) -> SequenceSummary:
+    counts = {RunStatus(row[0]): row[1] for row in latest}
+    counted = sum(counts.values())
+    counts.update((RunStatus(row[1]), row[2]) for row in unended)
+    ran = [row for row in latest if row[0] != RunStatus.SKIPPED.value]
+    seconds, number = sum(row[2] for row in ran), sum(row[3] for row in ran)
+    mean = seconds / number if number else None
+    return SequenceSummary(name, last, first, counts, counted, counted < share, seconds, mean)

@@ -197,9 +197,9 @@ def hints_of(fn: Callable[..., Any]) -> Dict[str, Any]:
         function = _function_behind(fn)
         names = _names_in_closure(function)
         space = getattr(function, "__globals__", {})
+        hints = _resolve({parameter.name: parameter.annotation for parameter in parameters}, space, names)
     except Exception:  # a builtin without signature, a broken __signature__: nothing to check against
         return {}
-    hints = _resolve({parameter.name: parameter.annotation for parameter in parameters}, space, names)
     for parameter in parameters:
         if parameter.default is None and parameter.name in hints:
             hints[parameter.name] = _or_none(hints[parameter.name])
@@ -230,6 +230,8 @@ def _resolve(annotations: Mapping[str, Any], space: Dict[str, Any], names: Dict[
     probe = type("probe", (), {"__annotations__": dict(annotations)})
     try:
         return typing.get_type_hints(probe, space, names, include_extras=True)
+    except RecursionError:  # the stack is full: not to be remembered as if it were the hints' fault
+        raise
     except Exception:  # evaluates the user's text: any error at all may come out
         if len(annotations) == 1:
             return {}

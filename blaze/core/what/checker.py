@@ -59,6 +59,8 @@ def instance_of(cls: type) -> Fits:
     def fits(value: Any, depth: int) -> bool:
         try:
             return isinstance(value, cls)
+        except RecursionError:  # the stack is full: that says nothing about the value
+            raise
         except Exception:  # a metaclass's own __instancecheck__, a protocol's property
             return True
 

@@ -146,6 +146,8 @@ def _type_checker(annotation: Any, args: Tuple[Any, ...]) -> Checker:
             return False
         try:
             return any_class or issubclass(value, base)
+        except RecursionError:
+            raise
         except Exception:  # a metaclass's own __subclasscheck__
             return True
 

@@ -1,0 +1,148 @@
+"""Who executes questions: a read-only connection beside the writer, or the writer of a state in memory.
+
+Each statement is a short read transaction, its rows fetched at once, because a long
+one keeps the write-ahead log from being folded into the database (RELIABILITY S6).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+
+from ..ground.errors import StateError
+from .database import open_reader
+from .journal import Journal
+
+Row = Tuple[Any, ...]
+#: Executes a statement with its parameters and returns all rows.
+Read = Callable[[str, Sequence[Any]], List[Row]]
+T = TypeVar("T")
+
+_PAGES = "SELECT (SELECT * FROM pragma_page_count()) * (SELECT * FROM pragma_page_size())"
+
+
+class FileSource:
+    """Reads through a connection of its own, opened when it is first needed.
+
+    It is opened anew after a fork, whose child must not touch the parent's (RELIABILITY
+    S4), and when another file has taken the place of the one that is open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._closed = False
+        # By process: a lock that some thread held at the fork stays locked in the child for ever.
+        self._by_process: Dict[int, _Opened] = {}
+
+    def read(self, sql: str, row: Sequence[Any] = ()) -> List[Row]:
+        """All rows of one statement. Raises :class:`StateError`."""
+        opened = self._opened()
+        with opened.lock:
+            connection = self._connection(opened)
+            try:
+                return connection.execute(sql, row).fetchall()
+            except sqlite3.Error as error:
+                raise self._failed(opened, error) from error
+
+    def snapshot(self, work: Callable[[Read], T]) -> T:
+        """Call ``work`` with a ``read`` whose statements all see the file as it is now; keep it short."""
+        opened = self._opened()
+        with opened.lock:
+            connection = self._connection(opened)
+            try:
+                connection.execute("BEGIN")
+                try:
+                    return work(lambda sql, row: connection.execute(sql, row).fetchall())
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise self._failed(opened, error) from error
+
+    def size(self) -> Tuple[int, int]:
+        """Bytes of the database and of its write-ahead log."""
+        sizes = []
+        for path in (str(self.path), f"{self.path}-wal"):
+            try:
+                sizes.append(os.stat(path).st_size)
+            except OSError:
+                sizes.append(0)
+        return sizes[0], sizes[1]
+
+    def close(self) -> None:
+        """Close the connection. Safe to call twice."""
+        self._closed = True
+        opened = self._by_process.get(os.getpid())
+        if opened is not None:
+            with opened.lock:
+                opened.close()
+
+    def _opened(self) -> _Opened:
+        pid = os.getpid()
+        opened = self._by_process.get(pid)
+        return self._by_process.setdefault(pid, _Opened()) if opened is None else opened
+
+    def _connection(self, opened: _Opened) -> sqlite3.Connection:
+        if self._closed:
+            raise StateError(f"this StateManager of {self.path.parent} is closed")
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            opened.close()
+        else:
+            identity = (found.st_dev, found.st_ino)
+            if opened.connection is not None and opened.identity == identity:
+                return opened.connection
+            opened.close()
+            opened.identity = identity
+        opened.connection = open_reader(self.path)
+        return opened.connection
+
+    def _failed(self, opened: _Opened, error: sqlite3.Error) -> StateError:
+        opened.close()
+        return StateError(f"{self.path} can't be read: {error}; see 'blazed db check'")
+
+
+class _Opened:
+    """What one process has open; ``lock`` protects the connection."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: Optional[sqlite3.Connection] = None
+        self.identity: Optional[Tuple[int, int]] = None
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+class JournalSource:
+    """Reads through the writer of this process: the only way to a state that is in its memory."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal: Optional[Journal] = journal
+
+    def read(self, sql: str, row: Sequence[Any] = ()) -> List[Row]:
+        """All rows of one statement. Raises :class:`StateError`."""
+        if self._journal is None:
+            raise StateError("this StateManager is closed")
+        try:
+            return self._journal.read(sql, tuple(row))
+        except sqlite3.Error as error:
+            raise StateError(f"the state can't be read: {error}") from error
+
+    def snapshot(self, work: Callable[[Read], T]) -> T:
+        """Call ``work`` with a ``read``; between two statements the state may change."""
+        return work(self.read)
+
+    def size(self) -> Tuple[int, int]:
+        """Bytes of memory; there is no write-ahead log."""
+        return int(self.read(_PAGES)[0][0]), 0
+
+    def close(self) -> None:
+        """Let go of the journal, which stays open."""
+        self._journal = None
