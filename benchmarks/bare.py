@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from .graphs import Graph
+from .measure import Timed, stopwatch
 
 TABLES = """
 CREATE TABLE runs (run TEXT PRIMARY KEY, sequence TEXT, status TEXT, at REAL) WITHOUT ROWID;
@@ -38,13 +39,13 @@ def open_database(path: Path, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def committed(graph: Graph, connection: sqlite3.Connection, run: str = "run-1") -> Tuple[float, Dict[str, int]]:
-    """Run a graph in this thread with one INSERT and COMMIT a task; the seconds, and the outputs."""
+def committed(graph: Graph, connection: sqlite3.Connection, run: str = "run-1") -> Tuple[Timed, Dict[str, int]]:
+    """Run a graph in this thread with one INSERT and COMMIT a task; the time, and the outputs."""
     execute = connection.cursor().execute
     tasks = graph.tasks
     outputs: Dict[str, int] = {}
     now, dumps = time.time, json.dumps
-    start = time.perf_counter()
+    stop = stopwatch()
     for task in tasks:
         started = now()
         value = task(outputs)
@@ -53,19 +54,19 @@ def committed(graph: Graph, connection: sqlite3.Connection, run: str = "run-1") 
         execute(STEP, (run, task.name, started, ended, dumps(value)))
         execute("COMMIT")
         outputs[task.name] = value
-    return time.perf_counter() - start, outputs
+    return stop(), outputs
 
 
-def runs(functions: Sequence[Callable[..., Any]], count: int, connection: sqlite3.Connection) -> Tuple[float, Any]:
+def runs(functions: Sequence[Callable[..., Any]], count: int, connection: sqlite3.Connection) -> Tuple[Timed, Any]:
     """Run a line of functions ``count`` times, with one INSERT and COMMIT a step and two a run.
 
-    The seconds, and the last output of the last run.
+    The time, and the last output of the last run.
     """
     execute = connection.cursor().execute
     named = [(function.__name__, function) for function in functions]
     now, dumps = time.time, json.dumps
     value: Any = None
-    start = time.perf_counter()
+    stop = stopwatch()
     for number in range(count):
         run = f"run-{number:06}"
         execute("BEGIN")
@@ -82,11 +83,11 @@ def runs(functions: Sequence[Callable[..., Any]], count: int, connection: sqlite
         execute("BEGIN")
         execute(END, (run, now(), dumps(value)))
         execute("COMMIT")
-    return time.perf_counter() - start, value
+    return stop(), value
 
 
-def pooled(graph: Graph, workers: int = 4) -> Tuple[float, Dict[str, int]]:
-    """Run a graph on a thread pool, coordinated by ``graphlib``; nothing is stored. The seconds, and the outputs.
+def pooled(graph: Graph, workers: int = 4) -> Tuple[Timed, Dict[str, int]]:
+    """Run a graph on a thread pool, coordinated by ``graphlib``; nothing is stored. The time, and the outputs.
 
     Completions come through a ``SimpleQueue`` and are taken in batches; sorter and
     cycle check are made before the clock starts, as Blaze's plan is.
@@ -105,7 +106,7 @@ def pooled(graph: Graph, workers: int = 4) -> Tuple[float, Dict[str, int]]:
         else:
             completed.put((name, None))
 
-    start = time.perf_counter()
+    stop = stopwatch()
     with ThreadPoolExecutor(workers) as pool:
         submit = pool.submit
         for name in sorter.get_ready():
@@ -120,4 +121,4 @@ def pooled(graph: Graph, workers: int = 4) -> Tuple[float, Dict[str, int]]:
                 sorter.done(name)
             for name in sorter.get_ready():
                 submit(call, name)
-    return time.perf_counter() - start, outputs
+    return stop(), outputs

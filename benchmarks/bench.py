@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Sequence, Tuple
 
 from .measure import Pairs, Repetition, WrongResult, in_pairs
 from .report import Report
@@ -37,14 +37,28 @@ class Sizes:
     leak_seconds: float = 60.0
     #: Megabytes of the object that is passed.
     megabytes: int = 100
-    #: Repetitions of a child process, where those of the other rows are fewer.
+    #: Repetitions of what starts an interpreter and little else, unless more are asked for.
     starts: int = 15
+    #: Turns before those that are measured.
+    warmups: int = 1
+    #: The recorded workflows in the large graph, and how many of each.
+    workflows: Tuple[Tuple[str, int], ...] = (
+        ("montage-chameleon-dss-10d-001", 4),
+        ("montage-chameleon-2mass-01d-001", 1),
+    )
 
 
 #: Seconds rather than minutes; enough to see that everything works.
 QUICK = Sizes(
-    steps=200, runs=50, growth=5, leak_runs=2_000, leak_seconds=5.0, megabytes=4, starts=2
-)  # fmt: skip
+    steps=200,
+    runs=50,
+    growth=5,
+    leak_runs=2_000,
+    leak_seconds=5.0,
+    megabytes=4,
+    starts=2,
+    workflows=(("montage-chameleon-2mass-01d-001", 2),),
+)
 
 
 class Bench:
@@ -67,24 +81,27 @@ class Bench:
 
     def pairs(self, bare: Repetition, blaze: Repetition, repeat: int = 0) -> Pairs:
         """Let two contestants take turns."""
-        pairs = in_pairs(bare, blaze, max(self.repeat, repeat))
+        pairs = in_pairs(bare, blaze, max(self.repeat, repeat), self.sizes.warmups)
         self.report.spins.extend(pairs.spins)
         return pairs
 
-
-def python(arguments: Sequence[str], directory: Path) -> str:
-    """What a new interpreter prints; it finds ``blaze``. Raises :class:`WrongResult` if it fails."""
-    paths: List[str] = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=directory,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=CHILD_LIMIT,
-    )
-    if done.returncode:
-        raise WrongResult(f"{' '.join(arguments)[:120]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    def python(self, arguments: Sequence[str], directory: Path) -> str:
+        """What a new interpreter prints; it finds ``blaze``. Raises :class:`WrongResult` if it fails."""
+        paths: List[str] = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+        # Whatever is imported is compiled once, the standard library and Blaze alike, into a place of our own:
+        # the figures are the same in a source tree that may not be written to or was never imported before.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = str(self.base / "compiled")
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CHILD_LIMIT,
+        )
+        if done.returncode:
+            raise WrongResult(f"{' '.join(arguments)[:120]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        return done.stdout

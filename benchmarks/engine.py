@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -66,6 +67,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         found, text = report.to_dict(), report.text()
     finally:
         shutil.rmtree(base, ignore_errors=True)
+        if options.dir is None:
+            _remove_if_empty(base.parent)
     print(text, file=sys.stderr if options.json == "-" else sys.stdout)
     if options.json:
         document = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
@@ -81,9 +84,13 @@ def _measure(bench: Bench, key: str) -> None:
     report = bench.report
     try:
         report.rows.extend(WORK[key].measure(bench))
-    except (WrongResult, TimeoutError) as error:
-        report.wrong.append(Wrong(key, str(error) or type(error).__name__))
+    except WrongResult as error:
+        report.wrong.append(Wrong(key, str(error)))
         note(f"{key}: WRONG: {error}")
+    except Exception as error:
+        # The other rows are worth having all the same.
+        report.wrong.append(Wrong(key, f"{type(error).__name__}: {error}"))
+        note(f"{key}: WRONG\n{traceback.format_exc()}")
     else:
         note(f"{key}: measured in {time.perf_counter() - start:.1f} s")
 
@@ -93,6 +100,13 @@ def _work_directory(given: Optional[Path]) -> Path:
     parent = Path(__file__).resolve().parent / ".work" if given is None else given
     parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="bench-", dir=parent)).resolve()
+
+
+def _remove_if_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        pass  # another benchmark is at work in it
 
 
 def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import dataclass
-from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 from blaze import BlazeBlock, BlazeSequence, SeqBlockData
 
 #: Recorded workflows of the WfCommons project, reduced to their graphs.
 WORKFLOWS = Path(__file__).resolve().parent.parent / "tests" / "data" / "workflows"
-#: Workflows that make up the large graph, each that many times side by side.
-LARGE = (("montage-chameleon-dss-10d-001", 4), ("montage-chameleon-2mass-01d-001", 1))
-
 #: Seconds after which a run that hangs is FAILED, and so reported as wrong.
 RUN_LIMIT = 300
 
@@ -93,19 +90,18 @@ def chain(size: int) -> Graph:
     names = [f"step_{number:05}" for number in range(size)]
     tasks = [Task(names[0], source)]
     tasks += [Task(name, step, before) for before, name in zip(names, names[1:])]
-    return Graph(f"chain of {size}", tuple(tasks))
+    return Graph(f"chain of {size:,}", tuple(tasks))
 
 
 def fan(size: int) -> Graph:
     """One source, ``size`` steps that need it, and one that needs them all."""
     names = [f"leaf_{number:05}" for number in range(size)]
     leaves = [Task(name, step, "source") for name in names]
-    return Graph(f"1 → {size} → 1", (Task("source", source), *leaves, Task("sink", join, tuple(names))))
+    return Graph(f"1 → {size:,} → 1", (Task("source", source), *leaves, Task("sink", join, tuple(names))))
 
 
-@cache
-def large(parts: Tuple[Tuple[str, int], ...] = LARGE) -> Graph:
-    """Recorded workflows side by side, between a common source and a common sink."""
+def workflows(parts: Sequence[Tuple[str, int]]) -> Graph:
+    """Recorded workflows, each a number of times, side by side between a common source and a common sink."""
     parents: Dict[str, List[str]] = {}
     for name, copies in parts:
         recorded = json.loads(gzip.decompress((WORKFLOWS / f"{name}.json.gz").read_bytes()))["tasks"]
@@ -116,17 +112,12 @@ def large(parts: Tuple[Tuple[str, int], ...] = LARGE) -> Graph:
     leaves = set(parents) - {need for needs in parents.values() for need in needs}
     tasks = [Task("source", source)]
     tasks += [
-        Task(name, *((join, tuple(parents[name])) if parents[name] else (step, "source"))) for name in _sorted(parents)
+        Task(name, *((join, tuple(parents[name])) if parents[name] else (step, "source")))
+        for name in TopologicalSorter(parents).static_order()
     ]
     graph = Graph("", (*tasks, Task("sink", join, tuple(sorted(leaves)))))
     told = " + ".join(f"{copies} × {name}" for name, copies in parts)
-    return Graph(f"{len(graph.tasks)} tasks, {graph.edges} edges: {told}", graph.tasks)
-
-
-def _sorted(parents: Mapping[str, List[str]]) -> List[str]:
-    from graphlib import TopologicalSorter
-
-    return list(TopologicalSorter(parents).static_order())
+    return Graph(f"{len(graph.tasks):,} tasks, {graph.edges:,} edges ({told})", graph.tasks)
 
 
 def sequences_of(graph: Graph, seq_id: str = "bench") -> BlazeSequence:

@@ -11,7 +11,7 @@ from blaze import Blaze
 
 from .bench import Bench
 from .graphs import RUN_LIMIT, Graph, chain, fan, sequences_of
-from .measure import REFERENCE_SPIN, Spread, spin
+from .measure import Spread, median_spin, spin
 from .report import Goal, Row
 from .steps import WORKERS, require_graph
 
@@ -60,13 +60,13 @@ def _rows(bench: Bench, kind: str, make: Callable[[int], Graph]) -> List[Row]:
     graphs = [_clocked(make(size)) for size in sizes]
     per_step: Dict[str, List[List[float]]] = {phase: [[], []] for phase in Phases._fields}
     spins = []
-    for turn in range(bench.repeat + 1):
+    for turn in range(-bench.sizes.warmups, bench.repeat):
         for number, graph in enumerate(graphs):
             gc.collect()
             phases = _once(bench, graph)
             spins.append(spin())
-            if not turn:
-                continue  # the warm-up
+            if turn < 0:
+                continue
             for phase, seconds in zip(Phases._fields, phases):
                 per_step[phase][number].append(seconds * 1e6 / len(graph.tasks))
     bench.report.spins.extend(spins)
@@ -83,9 +83,9 @@ def _rows(bench: Bench, kind: str, make: Callable[[int], Graph]) -> List[Row]:
                 growth,
                 goal.told("µs/step"),
                 goal.reached(growth, value, False),
-                REFERENCE_SPIN / Spread.of(found.cpu for found in spins).median,
-                (f"{value.median * len(graphs[1].tasks) / 1e3:,.0f} ms in all for the larger",),
-                (f"{sizes[0]:,} steps", f"{sizes[1]:,} steps", "growth"),
+                spin=median_spin(spins),
+                notes=(f"{value.median * len(graphs[1].tasks) / 1e3:,.0f} ms in all for the larger",),
+                columns=(f"{sizes[0]:,} steps", f"{sizes[1]:,} steps", "growth"),
             )
         )
     return rows

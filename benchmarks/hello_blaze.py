@@ -22,7 +22,7 @@ def shout(text: str) -> str:
     blocks=blocks,
     sequence=[SeqBlockData("greet"), SeqBlockData("shout", parameters={"text": "@greet"})],
 )
-def hello(context=None):
+def hello(context: dict) -> str:
     return context["shout"]
 
 

@@ -15,7 +15,7 @@ from typing import List
 
 from blaze import Blaze
 
-from .bench import Bench, python
+from .bench import Bench
 from .measure import Spread, require
 from .report import Goal, Row
 from .resident import resident_bytes
@@ -41,7 +41,7 @@ def _row(bench: Bench, key: str, durability: str) -> Row:
     sizes = bench.sizes
     with bench.fresh() as directory:
         found = json.loads(
-            python(
+            bench.python(
                 ["-m", "benchmarks.leak", f"--runs={sizes.leak_runs}", f"--seconds={sizes.leak_seconds}",
                  f"--durability={durability}", str(directory)],
                 directory,
@@ -98,8 +98,18 @@ def main() -> None:
         for _ in range(SAMPLES):
             seconds += make(every)
             resident.append(_look())
-        kept, size = sum(scheduler.state.counts().values()), scheduler.state.size().db
+        kept, size = _history(scheduler), scheduler.state.size().db
     print(json.dumps({"resident": resident, "every": every, "seconds": seconds, "kept": kept, "size": size}))
+
+
+def _history(scheduler: Blaze) -> int:
+    """Number of runs that are recorded."""
+    page = scheduler.state.runs(limit=10_000)
+    runs = len(page.items)
+    while page.next is not None:
+        page = scheduler.state.runs(limit=10_000, cursor=page.next)
+        runs += len(page.items)
+    return runs
 
 
 def _look() -> int:

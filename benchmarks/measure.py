@@ -8,18 +8,28 @@ fixed loop, the *spin*, brackets every repetition.
 from __future__ import annotations
 
 import gc
+import resource
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Callable, Iterable, List, NamedTuple, Tuple
+from typing import Callable, Iterable, List, NamedTuple, Sequence, Tuple
 
 #: Spin, in milliseconds per million rounds, of the machine on which the goals were set, when it was quiet.
 REFERENCE_SPIN = 25.0
 #: Rounds of one spin; about 5 ms.
 SPIN_ROUNDS = 200_000
 
-#: Sets up, times and verifies one repetition; the seconds of the timed part.
-Repetition = Callable[[], float]
+
+class Timed(NamedTuple):
+    """What the timed part of one repetition took, in seconds."""
+
+    wall: float
+    #: Processor time of all threads, which other processes disturb less than the wall clock.
+    cpu: float
+
+
+#: Sets up, times and verifies one repetition.
+Repetition = Callable[[], Timed]
 
 
 class WrongResult(Exception):
@@ -62,21 +72,51 @@ class Spread:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Repetitions of two contestants that took turns. Times in seconds, one of each per pair."""
+    """Repetitions of two contestants that took turns, one of each per pair."""
 
-    bare: Tuple[float, ...]
-    blaze: Tuple[float, ...]
+    bare: Tuple[Timed, ...]
+    blaze: Tuple[Timed, ...]
     spins: Tuple[Spin, ...]
 
     @property
     def ratio(self) -> Spread:
         """Blaze's time over the bare one, made within each pair."""
-        return Spread.of(blaze / bare for bare, blaze in zip(self.bare, self.blaze))
+        return Spread.of(blaze.wall / bare.wall for bare, blaze in zip(self.bare, self.blaze))
 
     @property
-    def normal(self) -> float:
-        """Factor that makes these times those of a quiet reference machine, as far as the spin can tell."""
-        return REFERENCE_SPIN / statistics.median(spin.cpu for spin in self.spins)
+    def cpu_ratio(self) -> Spread:
+        """The same of processor time."""
+        return Spread.of(blaze.cpu / max(bare.cpu, 1e-9) for bare, blaze in zip(self.bare, self.blaze))
+
+    @property
+    def spin(self) -> Spin:
+        """The medians of the spins around them."""
+        return median_spin(self.spins)
+
+
+def stopwatch() -> Callable[[], Timed]:
+    """Start to time what this process does; call what it returns when that is done."""
+    wall, cpu = time.perf_counter(), time.process_time()
+
+    def stop() -> Timed:
+        return Timed(time.perf_counter() - wall, time.process_time() - cpu)
+
+    return stop
+
+
+def stopwatch_of_children() -> Callable[[], Timed]:
+    """The same for what child processes do until they have ended and were waited for."""
+    wall, cpu = time.perf_counter(), _children_cpu()
+
+    def stop() -> Timed:
+        return Timed(time.perf_counter() - wall, _children_cpu() - cpu)
+
+    return stop
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def spin() -> Spin:
@@ -90,12 +130,17 @@ def spin() -> Spin:
     return Spin(cpu * per_million_ms, wall * per_million_ms)
 
 
+def median_spin(spins: Sequence[Spin]) -> Spin:
+    """The median of each of the two times."""
+    return Spin(statistics.median(spin.cpu for spin in spins), statistics.median(spin.wall for spin in spins))
+
+
 def in_pairs(bare: Repetition, blaze: Repetition, repeat: int, warmups: int = 1) -> Pairs:
     """Let two contestants take turns: bare, Blaze, bare, Blaze, ... after ``warmups`` unmeasured turns."""
     for _ in range(warmups):
         bare()
         blaze()
-    times: Tuple[List[float], List[float]] = ([], [])
+    times: Tuple[List[Timed], List[Timed]] = ([], [])
     spins = [spin()]
     for _ in range(repeat):
         for contestant, found in zip((bare, blaze), times):

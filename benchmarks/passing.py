@@ -15,15 +15,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
-from .bench import Bench, python
-from .measure import Pairs, Spread, require
+from .bench import Bench
+from .measure import Pairs, Spread, Timed, require, stopwatch
 from .report import Goal, Row, row_of
 from .resident import peak_bytes
 
 #: Pickles below this size are small change: not the objects that are passed.
-LARGE_PICKLE = 100_000
+LARGE_PICKLE = 10_000
 #: Integers in the list, for each megabyte of the bytes object.
 ROWS_PER_MEGABYTE = 10_000
 
@@ -47,12 +47,14 @@ def unkept_row(bench: Bench) -> List[Row]:
 def _row(bench: Bench, key: str, what: str, bare: str, blaze: str, pickles: int) -> Row:
     found: Dict[str, List[Dict[str, Any]]] = {bare: [], blaze: []}
 
-    def once(how: str) -> float:
+    def once(how: str) -> Timed:
         with bench.fresh() as directory:
             megabytes = f"--megabytes={bench.sizes.megabytes}"
-            one = json.loads(python(["-m", "benchmarks.passing", f"--how={how}", megabytes, str(directory)], directory))
+            one = json.loads(
+                bench.python(["-m", "benchmarks.passing", f"--how={how}", megabytes, str(directory)], directory)
+            )
         found[how].append(one)
-        return float(one["seconds"])
+        return Timed(*one["timed"])
 
     pairs: Pairs = bench.pairs(lambda: once(bare), lambda: once(blaze))
     mine = found[blaze]
@@ -121,12 +123,15 @@ def look(data: Any, rows: Any) -> Dict[str, Any]:
     }
 
 
-def by_hand(megabytes: int, directory: Path, store: bool) -> List[Dict[str, Any]]:
+def by_hand(megabytes: int, directory: Path, store: bool) -> Tuple[Timed, List[Dict[str, Any]]]:
     """The work without Blaze; with ``store``, the objects are pickled to files before they are handed on."""
+    stop = stopwatch()
     with ThreadPoolExecutor(4) as pool:
         making = [pool.submit(_make_and_store, make, megabytes, directory, store) for make in (make_bytes, make_rows)]
         data, rows = (future.result() for future in making)
-        return [future.result() for future in [pool.submit(look, data, rows) for _ in range(2)]]
+        readers = [pool.submit(look, data, rows) for _ in range(2)]
+        found = [reader.result() for reader in readers]
+    return stop(), found
 
 
 def _make_and_store(make: Any, megabytes: int, directory: Path, store: bool) -> Any:
@@ -136,7 +141,7 @@ def _make_and_store(make: Any, megabytes: int, directory: Path, store: bool) -> 
     return made
 
 
-def with_blaze(megabytes: int, directory: Path, store: bool) -> List[Dict[str, Any]]:
+def with_blaze(megabytes: int, directory: Path, store: bool) -> Tuple[Timed, List[Dict[str, Any]]]:
     """The work with Blaze."""
     from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData
 
@@ -161,15 +166,9 @@ def with_blaze(megabytes: int, directory: Path, store: bool) -> List[Dict[str, A
         return [context["reader_1"], context["reader_2"]]
 
     with Blaze(sequences=sequences, max_workers=4, state_dir=directory) as scheduler:
-        _clock["start"] = time.perf_counter()
+        stop = stopwatch()
         result = scheduler.run("passing").raise_for_status()
-        _clock["end"] = time.perf_counter()
-        found: List[Dict[str, Any]] = result.output
-        return found
-
-
-#: When the run began and ended, where that is not the whole of the work.
-_clock: Dict[str, float] = {}
+        return stop(), result.output
 
 
 def main() -> None:
@@ -185,15 +184,13 @@ def main() -> None:
     if work is with_blaze:
         import blaze  # noqa: F401
     before = peak_bytes()
-    _clock["start"] = time.perf_counter()
-    readers = work(options.megabytes, options.directory, options.how in ("file", "kept"))
-    _clock.setdefault("end", time.perf_counter())
+    timed, readers = work(options.megabytes, options.directory, options.how in ("file", "kept"))
     length = options.megabytes * (1_000_000 + ROWS_PER_MEGABYTE) + 1
     lengths = [reader["length"] for reader in readers]
     if lengths != [length, length]:
         raise SystemExit(f"the readers got {lengths} items and bytes, not {length} each")
     found = {
-        "seconds": _clock["end"] - _clock["start"],
+        "timed": timed,
         "same": all(reader["same"] for reader in readers),
         "threads": len({reader["thread"] for reader in readers}),
         "pickles": len(_pickles),

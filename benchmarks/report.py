@@ -59,8 +59,10 @@ class Row:
     goal: str
     #: None: there is no goal.
     reached: Optional[bool]
-    #: Factor to the times of a quiet reference machine, from the spins around this row; None if not measured.
-    normal: Optional[float] = None
+    #: ``ratio`` of processor time; no goal is set on it, but it is steadier than time on a busy machine.
+    cpu_ratio: Optional[Spread] = None
+    #: How fast the machine was meanwhile; None if that was not measured.
+    spin: Optional[Spin] = None
     notes: Tuple[str, ...] = ()
     #: What the three columns of figures are.
     columns: Tuple[str, str, str] = AGAINST_BARE
@@ -90,9 +92,12 @@ def row_of(
     :param per: units in one second of a repetition: for µs a step, 1e6 by the number of steps.
     :param words: whether what ``goal.words`` says is true.
     """
-    bare, blaze = Spread.of(pairs.bare).times(per), Spread.of(pairs.blaze).times(per)
+    bare, blaze = (Spread.of(one.wall for one in times).times(per) for times in (pairs.bare, pairs.blaze))
     reached = goal.reached(pairs.ratio, blaze, words)
-    return Row(key, what, unit, bare, blaze, pairs.ratio, goal.told(unit), reached, pairs.normal, tuple(notes))
+    if goal.value is not None:
+        notes = [*notes, f"{blaze.median * REFERENCE_SPIN / pairs.spin.cpu:.1f} {unit} at the spin of the reference"]
+    told = goal.told(unit)
+    return Row(key, what, unit, bare, blaze, pairs.ratio, told, reached, pairs.cpu_ratio, pairs.spin, tuple(notes))
 
 
 @dataclass
@@ -126,7 +131,7 @@ class Report:
         return {"reference": REFERENCE_SPIN, "cpu": asdict(cpu), "wall": asdict(wall)}
 
     def to_dict(self) -> Dict[str, Any]:
-        """All of it, fit for JSON."""
+        """All of it, fit for JSON. A row's ``spin`` is [processor time, wall clock]."""
         return {
             "date": self.started.isoformat(timespec="seconds"),
             "options": self.options,
@@ -147,13 +152,13 @@ class Report:
         if noise["cpu"] is not None:
             lines.append(
                 f"spin: {_plain(noise['cpu'])} ms of processor time, {_plain(noise['wall'])} ms of wall clock "
-                f"per million rounds (quiet reference: {REFERENCE_SPIN:g}); the wider, the noisier"
+                f"per million rounds (quiet reference: {REFERENCE_SPIN:g}); the wider apart, the noisier the figures"
             )
         if machine["file_system"] in ("tmpfs", "ramfs"):
             lines.append("NOTE: this file system is in memory; durable rows tell nothing here (--dir)")
         for columns in dict.fromkeys(row.columns for row in self.rows):
             rows = [row for row in self.rows if row.columns == columns]
-            head = ("row", "unit", *(f"{name} (min – max)" for name in columns), "goal", "reached")
+            head = ("row", "unit", *(f"{name} (min – max)" for name in columns), "of CPU", "spin", "goal", "reached")
             lines += ["", *_aligned([head, *(_cells(row) for row in rows)]), ""]
             lines += [f"{row.key}: {'; '.join((row.what, *row.notes))}" for row in rows]
         lines += [f"WRONG {wrong.key}: {wrong.what}" for wrong in self.wrong]
@@ -187,7 +192,10 @@ def _processor() -> str:
 
 def _cells(row: Row) -> Tuple[str, ...]:
     reached = {None: "", True: "yes", False: "NO"}[row.reached]
-    return (row.key, row.unit, _shown(row.bare), _shown(row.blaze), _shown(row.ratio, 2), row.goal or "–", reached)
+    spin = "–" if row.spin is None else f"{row.spin.cpu:.0f}/{row.spin.wall:.0f}"
+    figures = (_shown(row.bare), _shown(row.blaze), _shown(row.ratio, 2))
+    cpu = "–" if row.cpu_ratio is None else f"{row.cpu_ratio.median:.2f}"
+    return (row.key, row.unit, *figures, cpu, spin, row.goal or "–", reached)
 
 
 def _shown(spread: Optional[Spread], digits: Optional[int] = None) -> str:

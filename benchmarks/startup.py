@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List
 
-from .bench import Bench, python
-from .measure import require
+from .bench import Bench
+from .measure import Timed, require, stopwatch_of_children
 from .report import Goal, Row, row_of
 
 #: Imports Blaze and prints the import statements in its own files that the standard library
@@ -48,15 +47,15 @@ HELLO = "HELLO\n"
 
 def import_row(bench: Bench) -> List[Row]:
     """``import blaze`` against importing the standard modules that its own files import."""
-    recorded: Dict[str, Any] = json.loads(python(["-c", RECORDER], bench.base))
+    recorded: Dict[str, Any] = json.loads(bench.python(["-c", RECORDER], bench.base))
     statements = "\n".join(recorded["statements"])
 
-    def started(program: str) -> float:
-        start = time.perf_counter()
-        printed = python(["-c", f"{program}\nprint('done')"], bench.base)
-        seconds = time.perf_counter() - start
+    def started(program: str) -> Timed:
+        stop = stopwatch_of_children()
+        printed = bench.python(["-c", f"{program}\nprint('done')"], bench.base)
+        timed = stop()
         require(printed == "done\n", f"the interpreter printed {printed!r}")
-        return seconds
+        return timed
 
     pairs = bench.pairs(lambda: started(statements), lambda: started("import blaze"), bench.sizes.starts)
     names = sorted({statement.split()[1] for statement in recorded["statements"]})
@@ -68,17 +67,17 @@ def import_row(bench: Bench) -> List[Row]:
 def hello_row(bench: Bench) -> List[Row]:
     """Two steps, durable, fresh state directory, from the start of the process to its end."""
 
-    def started(script: str, database: str, tables: Dict[str, int]) -> float:
+    def started(script: str, database: str, tables: Dict[str, int]) -> Timed:
         with bench.fresh() as directory:
-            start = time.perf_counter()
-            printed = python([str(HERE / script), str(directory)], directory)
-            seconds = time.perf_counter() - start
+            stop = stopwatch_of_children()
+            printed = bench.python([str(HERE / script), str(directory)], directory)
+            timed = stop()
             require(printed == HELLO, f"{script} printed {printed!r}")
             with closing(sqlite3.connect(str(directory / database))) as connection:
                 for table, rows in tables.items():
                     found = connection.execute(f"SELECT count(*) FROM {table} WHERE status = 'COMPLETED'").fetchone()[0]
                     require(found == rows, f"{script}: {found} rows in {table}, not {rows}")
-            return seconds
+            return timed
 
     rows = {"runs": 1, "steps": 2}
     pairs = bench.pairs(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
@@ -12,8 +11,8 @@ from blaze import Blaze, BlazeBlock, BlazeSequence, RunResult, RunStatus, SeqBlo
 
 from . import bare
 from .bench import Bench
-from .graphs import RUN_LIMIT, Graph, chain, fan, large, sequences_of
-from .measure import Pairs, Repetition, require
+from .graphs import RUN_LIMIT, Graph, chain, fan, sequences_of, workflows
+from .measure import Pairs, Repetition, Timed, require, stopwatch
 from .report import Goal, Row, row_of
 
 #: Steps at a time, here and in the bare pool.
@@ -39,7 +38,7 @@ def fan_row(bench: Bench) -> List[Row]:
 
 def dag_row(bench: Bench) -> List[Row]:
     """Recorded workflows, durable, against one INSERT + COMMIT a task."""
-    return [_durable_row(bench, "dag", large(), "process", Goal(ratio=1.0))]
+    return [_durable_row(bench, "dag", workflows(bench.sizes.workflows), "process", Goal(ratio=1.0))]
 
 
 def chain_memory_rows(bench: Bench) -> List[Row]:
@@ -57,29 +56,29 @@ def runs_rows(bench: Bench) -> List[Row]:
     count = bench.sizes.runs
     sequences = pipeline()
 
-    def by_hand() -> float:
+    def by_hand() -> Timed:
         with bench.fresh() as directory:
             database = directory / "bare.db"
             with closing(bare.open_database(database, "NORMAL")) as connection:
-                seconds, output = bare.runs((extract, transform, load), count, connection)
+                timed, output = bare.runs((extract, transform, load), count, connection)
             require(output == LOADED, f"bare: output {output!r}, not {LOADED!r}")
             _require_rows("bare", database, {"runs": count, "steps": 3 * count, "ends": count})
-            return seconds
+            return timed
 
-    def scheduled(triggered: bool) -> float:
+    def scheduled(triggered: bool) -> Timed:
         with bench.fresh() as directory:
             with Blaze(sequences=sequences, max_workers=WORKERS, state_dir=directory) as scheduler:
-                start = time.perf_counter()
+                stop = stopwatch()
                 if triggered:
                     handles = [scheduler.trigger("pipeline") for _ in range(count)]
                     results = [handle.result(RUN_LIMIT) for handle in handles]
                 else:
                     results = [scheduler.run("pipeline", timeout=RUN_LIMIT) for _ in range(count)]
-                seconds = time.perf_counter() - start
+                timed = stop()
             for result in results:
                 require_pipeline(result)
             _require_rows("Blaze", directory / "blaze.db", {"runs": count, "steps": 3 * count}, completed=True)
-            return seconds
+            return timed
 
     goal, per = Goal(ratio=1.5), 1e6 / count
     one_by_one = bench.pairs(by_hand, lambda: scheduled(False))
@@ -120,14 +119,14 @@ def _row(key: str, what: str, graph: Graph, pairs: Pairs, goal: Goal) -> Row:
 def _committed(bench: Bench, graph: Graph, synchronous: str) -> Repetition:
     expected = graph.expected()
 
-    def once() -> float:
+    def once() -> Timed:
         with bench.fresh() as directory:
             database = directory / "bare.db"
             with closing(bare.open_database(database, synchronous)) as connection:
-                seconds, outputs = bare.committed(graph, connection)
+                timed, outputs = bare.committed(graph, connection)
             _require_outputs("bare", outputs, expected)
             _require_rows("bare", database, {"steps": len(graph.tasks)}, completed=True)
-            return seconds
+            return timed
 
     return once
 
@@ -135,10 +134,10 @@ def _committed(bench: Bench, graph: Graph, synchronous: str) -> Repetition:
 def _pooled(graph: Graph) -> Repetition:
     expected = graph.expected()
 
-    def once() -> float:
-        seconds, outputs = bare.pooled(graph, WORKERS)
+    def once() -> Timed:
+        timed, outputs = bare.pooled(graph, WORKERS)
         _require_outputs("bare", outputs, expected)
-        return seconds
+        return timed
 
     return once
 
@@ -146,18 +145,18 @@ def _pooled(graph: Graph) -> Repetition:
 def _scheduled(bench: Bench, graph: Graph, durability: str) -> Repetition:
     sequences, expected = sequences_of(graph), graph.expected()
 
-    def once() -> float:
+    def once() -> Timed:
         with bench.fresh() as directory:
             with Blaze(
                 sequences=sequences, max_workers=WORKERS, state_dir=directory, durability=durability
             ) as scheduler:
-                start = time.perf_counter()
+                stop = stopwatch()
                 result = scheduler.run("bench", timeout=RUN_LIMIT)
-                seconds = time.perf_counter() - start
+                timed = stop()
                 require_graph(result, graph, expected)
             if durability != "memory":
                 _require_rows("Blaze", directory / "blaze.db", {"runs": 1, "steps": len(graph.tasks)}, completed=True)
-            return seconds
+            return timed
 
     return once
 
@@ -165,12 +164,12 @@ def _scheduled(bench: Bench, graph: Graph, durability: str) -> Repetition:
 def _in_memory(graph: Graph) -> Repetition:
     sequences, expected = sequences_of(graph), graph.expected()
 
-    def once() -> float:
-        start = time.perf_counter()
+    def once() -> Timed:
+        stop = stopwatch()
         result = sequences.run("bench", max_workers=WORKERS)
-        seconds = time.perf_counter() - start
+        timed = stop()
         require_graph(result, graph, expected)
-        return seconds
+        return timed
 
     return once
 

@@ -6,7 +6,81 @@ something is started or run.
 
 from __future__ import annotations
 
-from .core import *  # noqa: F403
-from .core import __all__ as __all__
+from typing import TYPE_CHECKING, Any
+
+from . import core as _core
+from .core import (
+    Abort,
+    AmbiguousName,
+    Blaze,
+    BlazeBlock,
+    BlazeError,
+    BlazeLogger,
+    BlazeSequence,
+    BlockCrashed,
+    BlockStatus,
+    Clock,
+    JobStatus,
+    NotFound,
+    ReferenceFailed,
+    Retry,
+    RunFailed,
+    RunHandle,
+    RunResult,
+    RunStatus,
+    RunSuspended,
+    SeqBlockData,
+    Sequence,
+    StateError,
+    StepCancelled,
+    StepContext,
+    StepResult,
+    StepTimeout,
+    SubmitSequenceData,
+    ValidationError,
+    current,
+)
+
+if TYPE_CHECKING:
+    from .core import Retention, StateManager, StatusReport
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Abort",
+    "AmbiguousName",
+    "Blaze",
+    "BlazeBlock",
+    "BlazeError",
+    "BlazeLogger",
+    "BlazeSequence",
+    "BlockCrashed",
+    "BlockStatus",
+    "Clock",
+    "JobStatus",
+    "NotFound",
+    "ReferenceFailed",
+    "Retention",
+    "Retry",
+    "RunFailed",
+    "RunHandle",
+    "RunResult",
+    "RunStatus",
+    "RunSuspended",
+    "SeqBlockData",
+    "Sequence",
+    "StateError",
+    "StateManager",
+    "StatusReport",
+    "StepCancelled",
+    "StepContext",
+    "StepResult",
+    "StepTimeout",
+    "SubmitSequenceData",
+    "ValidationError",
+    "current",
+]
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_core, name)

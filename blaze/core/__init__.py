@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .blaze import Blaze
 from .block import BlazeBlock
 from .do.result import RunHandle, RunResult, StepResult
@@ -9,9 +11,11 @@ from .ground.clock import Clock
 from .ground.context import StepContext, current
 from .ground.errors import (
     Abort,
+    AmbiguousName,
     BlazeError,
     BlockCrashed,
     NotFound,
+    ReferenceFailed,
     Retry,
     RunFailed,
     RunSuspended,
@@ -22,12 +26,23 @@ from .ground.errors import (
 )
 from .ground.status import BlockStatus, JobStatus, RunStatus
 from .logger import BlazeLogger
-from .remember.retention import Retention
 from .seq import BlazeSequence, SeqBlockData, Sequence, SubmitSequenceData
-from .state import StateManager
+
+if TYPE_CHECKING:
+    from .remember.retention import Retention
+    from .state import StateManager
+    from .status_report import StatusReport
+
+#: Names that few programs use, and where they are: imported when they are first asked for.
+_LATER = {
+    "Retention": "blaze.core.remember.retention",
+    "StateManager": "blaze.core.state",
+    "StatusReport": "blaze.core.status_report",
+}
 
 __all__ = [
     "Abort",
+    "AmbiguousName",
     "Blaze",
     "BlazeBlock",
     "BlazeError",
@@ -38,6 +53,7 @@ __all__ = [
     "Clock",
     "JobStatus",
     "NotFound",
+    "ReferenceFailed",
     "Retention",
     "Retry",
     "RunFailed",
@@ -49,6 +65,7 @@ __all__ = [
     "Sequence",
     "StateError",
     "StateManager",
+    "StatusReport",
     "StepCancelled",
     "StepContext",
     "StepResult",
@@ -57,3 +74,11 @@ __all__ = [
     "ValidationError",
     "current",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

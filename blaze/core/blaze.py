@@ -9,33 +9,32 @@ import weakref
 from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from .block import BlazeBlock
 from .do.result import RunHandle, RunResult
-from .do.resuming import CannotResume, apply_halt, restore, reusable
 from .ground.clock import Clock
 from .ground.context import RunInfo
 from .ground.errors import BlazeError, Fault, NotFound, ValidationError
-from .ground.names import did_you_mean, name_fault, new_run_id
-from .ground.status import RunStatus
+from .ground.names import name_fault, new_run_id
 from .logger import BlazeLogger
-from .remember.archive import archive_state
 from .remember.database import FILE_NAME, check_durability
-from .remember.instances import dead_instances
 from .remember.recorder import NewRun
-from .remember.recovery import StoredRun, adopt, end_unowned, insert_retry, load_run, load_steps
-from .remember.retention import Retention
 from .seq import BlazeSequence
 from .session import Session, Settings
-from .state import StateManager
-from .status_report import SequenceStatus, StatusReport
 from .what.compiler import Parameters
 from .what.options import check_count, check_delay
 from .what.plan import Plan
-from .what.values import dumps, loads
+
+if TYPE_CHECKING:
+    from .remember.retention import Retention
+    from .state import StateManager
+    from .status_report import StatusReport
 
 __all__ = ["Blaze"]
+
+# What starting and running need is imported above; what a later question needs, where it
+# is asked: a program that starts often pays for what it uses.
 
 
 class Blaze:
@@ -103,7 +102,7 @@ class Blaze:
         self._executors = dict(executors or {})
         self._settings = Settings(
             self.state_dir, self.durability, max_workers, logger, name, keep_outputs, self._clock, self._executors,
-            retention or Retention(),
+            retention,
         )  # fmt: skip
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
@@ -126,7 +125,10 @@ class Blaze:
             self._stopped = False
             session = self._open()
             self._started = True
-            self._recover(session)
+            if session.has_left_overs():
+                from .recovering import recover
+
+                recover(session, self.sequences, self.max_recoveries)
         return self
 
     def stop(self, shutdown: bool = False, grace: Optional[float] = None) -> None:
@@ -145,6 +147,8 @@ class Blaze:
                 session.close(self.grace if grace is None else grace)
                 _OPEN.discard(self)
             if shutdown and self.durability != "memory" and (was_open or (self.state_dir / FILE_NAME).exists()):
+                from .remember.archive import archive_state
+
                 archive_state(self.state_dir)
 
     def __enter__(self) -> Blaze:
@@ -188,7 +192,7 @@ class Blaze:
         session = self._open()
         plan, text = self._plan(seq_id, parameters)
         now = self._clock.time()
-        deadline = None if plan.run_timeout is None else now + plan.run_timeout
+        deadline = plan.deadline(now)
         info = RunInfo(new_run_id(), seq_id)
         key = session.recorder.insert(
             NewRun(
@@ -218,30 +222,11 @@ class Blaze:
 
         Raises :class:`NotFound`, and :class:`BlazeError` for a run that has not ended.
         """
+        from .recovering import retry
+
         session = self._open()
-        original = load_run(session.journal, self.state.find_run(run_id).run_id)
-        if not RunStatus(original.status).ended:
-            raise BlazeError(f"run {original.run_id} is {original.status}; only a run that has ended can be retried")
-        if original.seq_id not in self.sequences:
-            raise NotFound(
-                f"run {original.run_id} is of sequence '{original.seq_id}', which this process does not have"
-            )
-        plan = self._stored_plan(original)
         from_steps = [from_step] if isinstance(from_step, str) else list(from_step or ())
-        unknown = [step for step in from_steps if step not in plan.index]
-        if unknown:
-            near = did_you_mean(unknown[0], plan.index)
-            raise NotFound(f"there is no step {unknown[0]!r} in '{original.seq_id}'{near}")
-        reused = reusable(plan, original, load_steps(session.journal, original.key), from_steps)
-        now = self._clock.time()
-        deadline = None if plan.run_timeout is None else now + plan.run_timeout
-        new = NewRun(
-            new_run_id(), original.seq_id, plan.definition, plan.digest, original.parameters, now, deadline,
-            session.instance_id, len(plan.steps), retry_of=original.run_id,
-        )  # fmt: skip
-        key = insert_retry(session.journal, session.recorder.results, new, original, reused)
-        stored = load_run(session.journal, new.run_id)
-        return session.begin(restore(session.engine, plan, stored, load_steps(session.journal, key)))
+        return retry(session, self.sequences, self.state.find_run(run_id).run_id, from_steps)
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run: nothing further of it starts, its running blocks are told to stop.
@@ -252,6 +237,8 @@ class Blaze:
         session = self._open()
         found = session.engine.runs.get(run_id)
         if found is None:
+            from .remember.recovery import end_unowned
+
             record = self.state.find_run(run_id)
             found = session.engine.runs.get(record.run_id)
             if found is None:
@@ -259,7 +246,7 @@ class Blaze:
         return found.cancel("cancelled_by_user")
 
     def handle(self, run_id: str) -> RunHandle:
-        """The handle of a run that this scheduler has in hand; also of one that it took over. Raises :class:`NotFound`."""
+        """The handle of a run that this scheduler has in hand or took over. Raises :class:`NotFound`."""
         run = self._open().engine.runs.get(run_id)
         if run is None:
             raise NotFound(f"run {run_id!r} is not going on in this scheduler")
@@ -278,6 +265,8 @@ class Blaze:
 
     def status(self) -> StatusReport:
         """What this scheduler does and what its sequences did last."""
+        from .status_report import SequenceStatus, StatusReport
+
         session = self._open()
         engine = session.engine
         fault = session.journal.fault
@@ -316,55 +305,9 @@ class Blaze:
         plan = self.sequences[seq_id].plan(parameters, self._executors)
         if not parameters:
             return plan, None
-        return plan, dumps(parameters, _hints(plan, parameters))
+        from .what.values import dumps
 
-    def _stored_plan(self, stored: StoredRun) -> Plan:
-        sequence = self.sequences[stored.seq_id]
-        if stored.parameters is None:
-            return sequence.plan(None, self._executors)
-        hints = {
-            (step.step_name, name): hint
-            for step in sequence.definition.steps
-            if step.block_name in sequence.definition.blocks
-            for name, hint in sequence.definition.blocks[step.block_name].signature.hints.items()
-        }
-        return sequence.plan(loads(stored.parameters, hints), self._executors)
-
-    def _recover(self, session: Session) -> None:
-        """Take over the runs that dead schedulers and clean stops left."""
-        if self.durability == "memory":
-            return
-        known = frozenset(self.sequences)
-        for dead in dead_instances(session.instances):
-            try:
-                adopted, failed, left = adopt(
-                    session.journal, session.instance_id, dead.instance_id, known, self.max_recoveries
-                )
-                if not left:
-                    dead.bury()
-            finally:
-                dead.close()
-            for run_id in failed:
-                session.logger.error(
-                    "run %s is FAILED: its process died more than %d times", run_id, self.max_recoveries
-                )
-            for stored in adopted:
-                self._resume(session, stored)
-        for stored in adopt(session.journal, session.instance_id, None, known, self.max_recoveries)[0]:
-            self._resume(session, stored)
-
-    def _resume(self, session: Session, stored: StoredRun) -> None:
-        try:
-            plan = self._stored_plan(stored)
-            run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
-        except (CannotResume, ValidationError) as error:
-            session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
-            session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
-            session.engine.flush()
-            return
-        session.logger.info("resuming run %s of '%s': %d of %d steps are done", stored.run_id, stored.seq_id,
-                          run.final - run.open, run.final)  # fmt: skip
-        session.begin(run, apply_halt(run, stored))
+        return plan, dumps(parameters, plan.hints(parameters))
 
     def _forget(self) -> None:
         """In a forked child: everything that is open is the parent's."""
@@ -378,14 +321,6 @@ class Blaze:
     def __repr__(self) -> str:
         state = "started" if self._started else "stopped" if self._stopped else "not started"
         return f"<Blaze {self.instance_id or self._settings.name or ''} {state}, state in {self.state_dir}>"
-
-
-def _hints(plan: Plan, parameters: Parameters) -> Dict[Tuple[str, str], Any]:
-    return {
-        (name, parameter): hint
-        for name in parameters
-        for parameter, hint in plan.steps[plan.index[name]].block.signature.hints.items()
-    }
 
 
 def _check_arguments(

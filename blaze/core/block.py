@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple, Type, TypeVar, Union, overload
 
 from .ground.errors import Fault, ValidationError
-from .ground.names import name_fault, place_of_caller
-from .what.blocks import Block, block_faults
+from .ground.names import did_you_mean, name_fault, place_of_caller
+from .what.blocks import Block, block_faults, first_line, is_same_function
+from .what.naming import quoted
 
 __all__ = ["BlazeBlock", "Block"]
 
@@ -82,8 +83,11 @@ class BlazeBlock(Mapping[str, Block]):
         module, a notebook cell) replaces the earlier registration.
         """
         place = place_of_caller(1)
-        if callable(name) and not settings:
-            return self._register(name, None, place, {})
+        for setting in settings:
+            if setting not in _SETTINGS:
+                raise TypeError(f"block() has no setting {setting!r}{did_you_mean(setting, _SETTINGS)} ({place})")
+        if callable(name):
+            return self._register(name, None, place, settings)
 
         def decorate(function: F) -> F:
             return self._register(function, name, place, settings)
@@ -92,15 +96,10 @@ class BlazeBlock(Mapping[str, Block]):
 
     def _register(self, function: F, name: Optional[str], place: str, settings: Dict[str, Any]) -> F:
         shown = name if name is not None else getattr(function, "__name__", None)
-        where = f"block {shown!r} ({place})"
-        if not callable(function):
-            raise ValidationError([Fault(where, f"a block is a function, got {type(function).__name__}")])
-        unknown = sorted(set(settings) - _SETTINGS)
-        if unknown:
-            raise TypeError(f"{where}: block() has no setting {', '.join(map(repr, unknown))}")
+        where = f"block {quoted(shown)} ({place})"
         settings = dict(settings)
         if not settings.get("description"):
-            settings["description"] = _first_line(function)
+            settings["description"] = first_line(function)
         tags = settings.get("tags", ())
         if isinstance(tags, (list, set, frozenset)):
             settings["tags"] = tuple(tags)
@@ -111,10 +110,12 @@ class BlazeBlock(Mapping[str, Block]):
         faults = block_faults(block, where)
         fault = name_fault(shown)
         if fault:
-            faults.insert(0, Fault(where, fault))
+            nameless = "the function's own name is none that a block can have; give one with name=..."
+            faults.insert(0, Fault(where, nameless if name is None else fault))
         known = self._blocks.get(shown) if isinstance(shown, str) else None
-        if known is not None and not block.replaces(known):
-            faults.append(Fault(where, f"the name is taken by the block at {known.place}; choose another with name=..."))
+        if known is not None and not is_same_function(function, place, known.function, known.place):
+            taken = f"the name is taken by the block at {known.place}; choose another with name=..."
+            faults.append(Fault(where, taken))
         if faults:
             raise ValidationError(faults, where)
         self._blocks[block.name] = block
@@ -134,8 +135,4 @@ class BlazeBlock(Mapping[str, Block]):
         return f"<BlazeBlock of {len(self)} blocks>"
 
 
-_SETTINGS = frozenset(Block.__dataclass_fields__) - {"name", "function", "place", "_cache"}
-
-
-def _first_line(function: Callable[..., Any]) -> str:
-    return next((line.strip() for line in (getattr(function, "__doc__", None) or "").splitlines() if line.strip()), "")
+_SETTINGS = frozenset(Block.__dataclass_fields__) - {"name", "function", "place"}

@@ -5,18 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, Callable, Dict, FrozenSet, Generic, Iterable, Iterator, List, Optional, Tuple, TypeVar
 
 from .block import BlazeBlock
 from .do.inprocess import run_in_memory
 from .do.result import RunResult
 from .ground.errors import Fault, NotFound, ValidationError
-from .ground.names import did_you_mean, name_fault, place_of_caller
+from .ground.names import name_fault, place_of_caller
+from .what.blocks import first_line, is_same_function
+from .what.checker import clipped, shown
 from .what.compiler import Definition, Parameters, compile_plan, rebind_plan, require_complete
 from .what.declarations import SeqBlockData, SubmitSequenceData
 from .what.drawing import draw
-from .what.options import check_count, check_delay, check_flag, check_text, check_timeout
+from .what.naming import choices, quoted
+from .what.options import check_count, check_delay, check_flag, check_text, check_timeout, executor_faults
 from .what.plan import Plan
+from .what.references import copied
 
 if sys.version_info >= (3, 10):
     from typing import ParamSpec
@@ -77,13 +82,15 @@ class Sequence(Generic[P, R]):
         ``executors`` are the names of those that the run will have; None leaves that
         unchecked. Raises :class:`ValidationError` with every fault.
         """
+        names = None if executors is None else frozenset(executors)
         try:
-            base = self._base_plan(None if executors is None else frozenset(executors))
+            base = self._base_plan(names)
         except ValidationError:
             if not parameters:
                 raise
-            # Once more with the parameters, so that their faults are told in the same breath.
-            return compile_plan(self.definition, parameters, executors)
+            # Once more with the parameters: they may replace what is wrong, and their
+            # own faults are told in the same breath.
+            return compile_plan(self.definition, parameters, names)
         if parameters is None or parameters == {}:
             return require_complete(self.definition, base)
         return rebind_plan(self.definition, base, parameters)
@@ -93,11 +100,7 @@ class Sequence(Generic[P, R]):
         version = self._blocks.version
         if known is not None and known[0] == version and known[1] == executors:
             return known[2]
-        try:
-            plan = compile_plan(self.definition, None, executors, partial=True)
-        except ValidationError:
-            compile_plan(self.definition, None, executors)
-            raise
+        plan = compile_plan(self.definition, None, executors, partial=True)
         self._base = (version, executors, plan)
         return plan
 
@@ -124,9 +127,13 @@ class Sequence(Generic[P, R]):
         A failed run is a result like any other; see ``RunResult.raise_for_status``.
         Raises :class:`ValidationError` before anything runs.
         """
-        fault = check_count("max_workers", max_workers)
-        if fault or max_workers < 1:
-            raise ValidationError([Fault("run()", fault or "max_workers is at least 1")])
+        whats = [
+            check_count("max_workers", max_workers, least=1),
+            *executor_faults(executors),
+        ]
+        faults = [Fault(f"{self.seq_id}.run()", what) for what in whats if what]
+        if faults:
+            raise ValidationError(faults)
         given = dict(executors or {})
         return run_in_memory(self.plan(parameters, given), max_workers, given)
 
@@ -198,11 +205,13 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
         place = place_of_caller(1)
 
         def decorate(function: Callable[P, R]) -> Sequence[P, R]:
-            shown = seq_id if seq_id is not None else getattr(function, "__name__", None)
-            where = f"seq {shown!r} ({place})"
+            own_id = seq_id if seq_id is not None else getattr(function, "__name__", None)
+            where = f"seq {quoted(own_id)} ({place})"
             steps, faults = _read_steps(sequence, where)
+            nameless = "the function's own name is none that a sequence can have; give one with seq_id=..."
+            fault = name_fault(own_id, dotted=True)
             whats = [
-                name_fault(shown, dotted=True),
+                nameless if fault and seq_id is None else fault,
                 check_text("description", description),
                 check_timeout("seq_run_timeout", seq_run_timeout),
                 check_count("retries", retries),
@@ -211,21 +220,23 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
                 check_flag("fail_stop", fail_stop),
                 None if seq_run_interval is None else check_text("seq_run_interval", seq_run_interval),
                 None if timezone is None else check_text("timezone", timezone),
-                None if isinstance(blocks, BlazeBlock) else f"blocks is a BlazeBlock, got {type(blocks).__name__}",
-                None if callable(function) else f"a finaliser is a function, got {type(function).__name__}",
+                None if isinstance(blocks, BlazeBlock) else f"blocks is a BlazeBlock, got {shown(blocks)}",
+                None if callable(function) else f"a finaliser is a function, got {shown(function)}",
             ]
-            known = self._sequences.get(shown) if isinstance(shown, str) else None
-            if known is not None and not _replaces(function, place, known):
+            known = self._sequences.get(own_id) if isinstance(own_id, str) else None
+            if known is not None and not is_same_function(
+                function, place, known.definition.finaliser, known.definition.place
+            ):
                 whats.append(f"the id is taken by the sequence at {known.definition.place}; choose another seq_id")
             faults = [Fault(where, what) for what in whats if what] + faults
-            if faults or shown is None:
-                raise ValidationError(faults, f"sequence {shown!r}")
+            if faults or own_id is None:
+                raise ValidationError(faults, f"sequence {quoted(own_id)}")
             definition = Definition(
-                shown, blocks, steps, function, place, seq_run_timeout, retries, retry_delay, fail_stop
+                own_id, blocks, steps, function, place, seq_run_timeout, retries, retry_delay, fail_stop
             )
-            text = description or _first_line(function)
+            text = description or first_line(function)
             made = Sequence(definition, blocks, function, text, seq_run_interval, timezone, auto_start)
-            self._sequences[shown] = made
+            self._sequences[own_id] = made
             return made
 
         return decorate
@@ -244,10 +255,8 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
     def __getitem__(self, seq_id: str) -> Sequence[Any, Any]:
         found = self._sequences.get(seq_id) if isinstance(seq_id, str) else None
         if found is None:
-            known = ", ".join(f"'{name}'" for name in sorted(self._sequences)[:8]) or "none"
-            raise NotFound(
-                f"there is no sequence {seq_id!r}{did_you_mean(str(seq_id), self._sequences)}; known: {known}"
-            )
+            known = choices(seq_id, self._sequences, (), "the sequences are") or "; no sequence is registered"
+            raise NotFound(f"there is no sequence {quoted(seq_id)}{known}")
         return found
 
     def __contains__(self, seq_id: object) -> bool:
@@ -268,27 +277,16 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
 
 
 def _read_steps(given: Any, where: str) -> Tuple[Tuple[SeqBlockData, ...], List[Fault]]:
-    if isinstance(given, (str, bytes, Mapping, SeqBlockData)):
-        return (), [Fault(where, f"sequence is a list of SeqBlockData, got {type(given).__name__}")]
-    try:
-        steps = tuple(given)
-    except TypeError:
-        return (), [Fault(where, f"sequence is a list of SeqBlockData, got {type(given).__name__}")]
-    faults = [
-        Fault(where, f"step {number} is a SeqBlockData, got {type(step).__name__}; write SeqBlockData({step!r:.60})")
-        for number, step in enumerate(steps, 1)
-        if not isinstance(step, SeqBlockData)
-    ]
-    return steps, faults
-
-
-def _replaces(function: Callable[..., Any], place: str, known: Sequence[Any, Any]) -> bool:
-    earlier = known.definition.finaliser
-    return function is earlier or (
-        place == known.definition.place
-        and getattr(function, "__qualname__", None) == getattr(earlier, "__qualname__", None)
-    )
-
-
-def _first_line(function: Callable[..., Any]) -> str:
-    return next((line.strip() for line in (getattr(function, "__doc__", None) or "").splitlines() if line.strip()), "")
+    """The steps, copied: what the caller does with its lists and dicts later changes no sequence."""
+    if isinstance(given, (str, bytes, Mapping, SeqBlockData)) or not isinstance(given, Iterable):
+        return (), [Fault(where, f"sequence is a list of SeqBlockData, got {shown(given)}")]
+    steps: List[SeqBlockData] = []
+    faults: List[Fault] = []
+    for number, step in enumerate(given, 1):
+        if isinstance(step, SeqBlockData):
+            steps.append(replace(step, dependencies=copied(step.dependencies), parameters=copied(step.parameters)))
+        else:
+            name = getattr(step, "__name__", step)
+            advice = f"; write SeqBlockData({clipped(name)})" if isinstance(name, str) else ""
+            faults.append(Fault(where, f"step {number} is a SeqBlockData, got {shown(step)}{advice}"))
+    return tuple(steps), faults

@@ -6,11 +6,12 @@ without touching anything, since connection, locks and threads are its parent's.
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Optional
+from typing import TYPE_CHECKING, Dict, Optional
 
 from .do.engine import Engine
 from .do.result import RunHandle
@@ -24,8 +25,10 @@ from .remember.instances import InstanceLock
 from .remember.journal import Journal
 from .remember.recorder import Recorder
 from .remember.recovery import release
-from .remember.retention import Retention, prune, sweep_results
-from .state import StateManager
+
+if TYPE_CHECKING:
+    from .remember.retention import Retention
+    from .state import StateManager
 
 #: Seconds between two rounds of tidying while nothing runs.
 TIDY_EVERY = 60.0
@@ -43,7 +46,7 @@ class Settings:
     keep_outputs: bool
     clock: Clock = field(default_factory=Clock)
     executors: Dict[str, Executor] = field(default_factory=dict)
-    retention: Retention = field(default_factory=Retention)
+    retention: Optional[Retention] = None
 
 
 class Session:
@@ -78,7 +81,8 @@ class Session:
             keep_log=self.logger.keep,
             keeps_prints=self.logger.captures_print,
         )
-        self.state = StateManager.of_journal(self.journal) if in_memory else StateManager(state_dir)
+        self._state_dir = None if in_memory else state_dir
+        self._state: Optional[StateManager] = None
         self._next_tidy = 0.0
 
     @property
@@ -88,6 +92,24 @@ class Session:
         if recorder is None:  # an engine with a journal has one
             raise StateError("this scheduler records nothing")
         return recorder
+
+    @property
+    def state(self) -> StateManager:
+        """Queries; made when the first one is asked."""
+        if self._state is None:
+            from .state import StateManager
+
+            directory = self._state_dir
+            self._state = StateManager.of_journal(self.journal) if directory is None else StateManager(directory)
+        return self._state
+
+    def has_left_overs(self) -> bool:
+        """Whether there may be runs to take over: other lock files, or open runs."""
+        if self.lock is None:
+            return False
+        if len(os.listdir(self.instances)) > 1:
+            return True
+        return bool(self.journal.read("SELECT 1 FROM runs WHERE status IN ('PENDING', 'RUNNING') LIMIT 1"))
 
     def begin(self, run: Run, halted: Optional[str] = None) -> RunHandle:
         """Start a run and give out its handle."""
@@ -99,8 +121,10 @@ class Session:
         now = time.monotonic()
         if now < self._next_tidy:
             return False
+        from .remember.retention import Retention, prune, sweep_results
+
         results = self.recorder.results
-        more = prune(self.journal, results, self.retention, self.clock.time())
+        more = prune(self.journal, results, self.retention or Retention(), self.clock.time())
         if more:
             return True
         if results is not None:
@@ -119,7 +143,8 @@ class Session:
         except StateError as error:
             # The lock goes, so the next start sees a dead owner and takes its runs over all the same.
             self.logger.error("the open runs could not be released: %s", error)
-        self.state.close()
+        if self._state is not None:
+            self._state.close()
         self.journal.close()
         self.logger.stop()
         if self.lock is not None:

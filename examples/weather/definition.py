@@ -40,7 +40,7 @@ watchers: List[Callable[[str, StepContext], None]] = []
 
 
 def watched(function: Block) -> Block:
-    """Tell the watchers when the function starts and ends as a block: blocks can be decorated like any function."""
+    """Tell the watchers when a block starts and when it has returned: blocks can be decorated like any function."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ class Mix(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """Where the tables are, and how many of their rows the load changed."""
+    """Where the tables are, and how many rows the load deleted and inserted."""
 
     warehouse: Path
     rows_changed: int
@@ -176,10 +176,11 @@ def parse_day(values: Sequence[str], coldest: float, hottest: float) -> Day:
     """Make a day of a row. Raises ValueError with the first thing that is wrong with it."""
     if len(values) != len(COLUMNS):
         raise ValueError("wrong number of columns")
-    when, *numbers, weather = values
-    day = Day(parse_date(when), *map(parse_number, COLUMNS[1:5], numbers), weather=weather)
+    when, *amounts, weather = values
+    precipitation, temp_max, temp_min, wind = map(parse_number, COLUMNS[1:], amounts)
+    day = Day(parse_date(when), precipitation, temp_max, temp_min, wind, weather)
     if day.precipitation < 0 or day.wind < 0:
-        raise ValueError("negative precipitation or wind")
+        raise ValueError("negative amount")
     if not (coldest <= day.temp_max <= hottest and coldest <= day.temp_min <= hottest):
         raise ValueError("impossible temperature")
     if day.temp_min > day.temp_max:
@@ -336,15 +337,17 @@ def load(
 
 
 def replace_rows(connection: sqlite3.Connection, table: str, rows: Sequence[Tuple[Any, ...]]) -> int:
-    """Make a table hold exactly these rows; how many had to be written. Equal rows are left alone."""
+    """Make a table hold exactly these rows; how many it deleted and inserted. Equal rows are left alone."""
     columns = [column for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")]
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     connection.execute(f"CREATE TEMP TABLE incoming AS SELECT * FROM {table} LIMIT 0")
     connection.executemany(f"INSERT INTO incoming VALUES ({marks})", (tuple(map(storable, row)) for row in rows))
-    connection.execute(f"DELETE FROM {table} WHERE ({names}) IN (SELECT * FROM {table} EXCEPT SELECT * FROM incoming)")
-    written = connection.execute(f"INSERT INTO {table} SELECT * FROM incoming EXCEPT SELECT * FROM {table}").rowcount
+    gone = f"SELECT * FROM {table} EXCEPT SELECT * FROM incoming"
+    new = f"SELECT * FROM incoming EXCEPT SELECT * FROM {table}"
+    deleted = connection.execute(f"DELETE FROM {table} WHERE ({names}) IN ({gone})").rowcount
+    inserted = connection.execute(f"INSERT INTO {table} {new}").rowcount
     connection.execute("DROP TABLE incoming")
-    return written
+    return deleted + inserted
 
 
 def storable(value: Any) -> Any:
@@ -383,9 +386,11 @@ def calendar(connection: sqlite3.Connection) -> str:
 def climate(connection: sqlite3.Connection, days: str, per_year: bool) -> str:
     """Sums and means of days, one column for each of their labels."""
     divisor = "COUNT(DISTINCT substr(date, 1, 4))" if per_year else "1"
+    # The data have one decimal: rounded to it, a sum is exact in every version of SQLite.
     found = connection.execute(
-        f"SELECT label, SUM(precipitation) / {divisor}, SUM(precipitation > 0) * 1.0 / {divisor},"
-        f" AVG(temp_max), AVG(temp_min) FROM ({days}) GROUP BY label ORDER BY label"
+        f"SELECT label, ROUND(SUM(precipitation), 1) / {divisor}, SUM(precipitation > 0) * 1.0 / {divisor},"
+        " ROUND(SUM(temp_max), 1) / COUNT(*), ROUND(SUM(temp_min), 1) / COUNT(*)"
+        f" FROM ({days}) GROUP BY label ORDER BY label"
     )
     labels, *lines = zip(*found)
     if per_year:

@@ -30,7 +30,6 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Counter as CounterType
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from definition import aligned, sequences, watchers  # the file beside this one
@@ -53,8 +52,8 @@ class Kill(NamedTuple):
 
 
 KILLS = (
-    Kill("extremes", "start", 5, "in the middle of 'extremes'; its two neighbours had ended"),
-    Kill("load", "end", 6, "when 'load' had committed to the warehouse and Blaze had not recorded it"),
+    Kill("extremes", "start", 5, "in the middle of 'extremes'"),
+    Kill("load", "end", 6, "after 'load' had committed to the warehouse, before Blaze knew"),
 )
 
 
@@ -125,62 +124,67 @@ def parameters(state_dir: Path) -> Dict[str, Dict[str, Path]]:
 
 
 def demo(state_dir: Path) -> List[str]:
-    """Run all of it; what was not as promised."""
-    faults: List[str] = []
-    witness = Witness(state_dir / "witness.tsv")
+    """Run all of it. What was not as promised; nothing, if all is well."""
+    witness, warehouse = Witness(state_dir / "witness.tsv"), state_dir / "warehouse.db"
 
-    print("1. Two processes start the run, one after the other; both are killed on the way (kill -9).")
-    run_id = ""
-    for number, kill in enumerate(KILLS):
-        command = [sys.executable, __file__, "--state-dir", str(state_dir), "--kill", str(number)]
-        child = subprocess.Popen(command)
-        if child.wait(PATIENCE) != -signal.SIGKILL:
-            return [f"child {number + 1} ended with {child.returncode}, not by SIGKILL"]
-        with StateManager(state_dir) as state:
-            (run,) = state.runs()
-            print(f"   pid {child.pid} was killed {kill.told}.")
-            run_id, done = run.run_id, recorded(state, run.run_id)
-            print(f"   Of run {run_id}, {done} of {run.steps} steps are recorded.")
+    print("1. Two processes work on the run, one after the other; both are killed on the way (kill -9).")
+    for number in range(len(KILLS)):
+        faults = see_it_killed(state_dir, number)
+        if faults:
+            return faults
 
-    print(f"\n2. This process (pid {os.getpid()}) takes the run over and ends it.")
     watchers.append(witness)
     scheduler = Blaze(sequences=sequences, state_dir=state_dir)
-    scheduler.pause()  # or the rest of the run could be over before we have looked for it
+    scheduler.pause()  # else the rest of the run might be over before we have looked for it
     with scheduler:
         (handle,) = scheduler.runs
         scheduler.resume()
         result = handle.result(PATIENCE).raise_for_status()
-        print(f"   Run {result.run_id} is {result.status}.")
-        if result.run_id != run_id:
-            faults.append(f"another run was taken over: {result.run_id}")
+        print(f"\n2. This process, pid {os.getpid()}, takes run {result.run_id} over and ends it: {result.status}.")
 
-        print("\n3. What Blaze recorded, beside what the witness saw: executions in the 1st, 2nd and 3rd process.\n")
-        executions = witness.executions(run_id)
+        print("\n3. What Blaze recorded, and how often the witness saw each step start in which process:")
+        executions = witness.executions(result.run_id)
         print(indented(tree(result, executions)))
-        faults += check_executions(result, executions)
+        faults = check_executions(result, executions)
         if not faults:
-            print("\n   No completed step ran twice. Those in flight at a kill, and no others, ran again, with the")
-            print("   same idempotency key: " + " and ".join(f"'{kill.step}'" for kill in KILLS) + ".")
+            twice = " and ".join(f"'{kill.step}'" for kill in KILLS)
+            print(f"   No completed step ran again; {twice}, in flight at a kill, did, under the same key.")
         print("\n" + indented(result.output) + "\n")
-        print(indented(quarantine(state_dir / "warehouse.db")))
+        print(indented(quarantine(warehouse)))
 
-        print("\n4. The whole sequence once more, into the same warehouse.\n")
-        before = contents(state_dir / "warehouse.db")
-        again = scheduler.run(SEQUENCE, parameters(state_dir), PATIENCE).raise_for_status()
-        after = contents(state_dir / "warehouse.db")
-        print(indented(comparison(before, after)))
-        print("\n" + indented(loads(state_dir / "warehouse.db")))
-        if again.run_id == run_id or len(witness.executions(again.run_id)) != len(again.steps):
-            faults.append("the second run did not run every step")
-        if before != after:
+        print("\n4. The whole sequence once more, into the same warehouse:")
+        before = contents(warehouse)
+        second = scheduler.run(SEQUENCE, parameters(state_dir), PATIENCE).raise_for_status()
+        after = contents(warehouse)
+        print(indented(comparison(before, after) + "\n\n" + loads(warehouse)))
+        if len(witness.executions(second.run_id)) != len(second.steps):
+            faults.append("the second run did not run every step once")
+        if before != after or second.outputs["load"].rows_changed:
             faults.append("the second run changed the warehouse")
-        if again.outputs["load"].rows_changed:
-            faults.append(f"the second run says that it changed {again.outputs['load'].rows_changed} rows")
     return faults
 
 
+def see_it_killed(state_dir: Path, number: int) -> List[str]:
+    """Start a child, and look what is left when it is dead. What was not as promised."""
+    command = [sys.executable, __file__, "--state-dir", str(state_dir), "--kill", str(number)]
+    with subprocess.Popen(command) as child:
+        try:
+            status = child.wait(PATIENCE)
+        finally:
+            child.kill()
+    if status != -signal.SIGKILL:
+        return [f"the process ended with status {status}, not by SIGKILL"]
+    with StateManager(state_dir) as state:
+        runs = list(state.runs())
+        if len(runs) != 1:
+            return [f"there are {len(runs)} runs, not 1"]
+        done = recorded(state, runs[0].run_id)
+        print(f"   pid {child.pid} died {KILLS[number].told}; {done} of {runs[0].steps} steps are recorded.")
+    return []
+
+
 def check_executions(result: RunResult, executions: Sequence[Execution]) -> List[str]:
-    """What is wrong: every step runs once, one that was in flight at a kill once more, always with one key."""
+    """What is wrong: every step runs once, one that was in flight at a kill once more, always under one key."""
     killed = Counter(kill.step for kill in KILLS)
     times = Counter(execution.step for execution in executions)
     faults = [
@@ -188,9 +192,8 @@ def check_executions(result: RunResult, executions: Sequence[Execution]) -> List
         for step in result.steps
         if times[step] != 1 + killed[step]
     ]
-    keys = {(execution.step, execution.key) for execution in executions}
-    if len(keys) != len(result.steps):
-        faults.append("a step was executed with several idempotency keys")
+    if len({(execution.step, execution.key) for execution in executions}) != len(result.steps):
+        faults.append("a step was executed under several idempotency keys")
     return faults
 
 
@@ -198,19 +201,20 @@ def check_executions(result: RunResult, executions: Sequence[Execution]) -> List
 
 
 def tree(result: RunResult, executions: Sequence[Execution]) -> str:
-    """The run's graph, with a line of figures beside each step."""
+    """The run's graph, with figures beside each step. `^` marks one that stands further up already."""
     processes = list(dict.fromkeys(execution.pid for execution in executions))
-    times: CounterType[Tuple[str, int]] = Counter((execution.step, execution.pid) for execution in executions)
-    rows = [["", "", "status", "attempts", "ms", *(f"pid {pid}" for pid in processes)]]
+    times = Counter((execution.step, execution.pid) for execution in executions)
+    rows = [["", "status", "attempts", "ms", *(f"pid {pid}" for pid in processes)]]
     for line in sequences[SEQUENCE].graph().splitlines():
-        found = re.match(r"\W*(\w+)", line)
-        if not found or found[1] not in result.steps or line.endswith("^"):  # the head; a step that was drawn before
-            rows.append([line] + [""] * (len(rows[0]) - 1))
+        drawn = line.partition("  ←")[0]
+        found = re.match(r"\W*(\w+)", drawn)
+        if not found or found[1] not in result.steps or drawn.endswith("^"):
+            rows.append([drawn] + [""] * (len(rows[0]) - 1))
             continue
         step = result.steps[found[1]]
         duration = "" if step.duration is None else f"{step.duration * 1000:.1f}"
         seen = [str(times[step.name, pid] or "-") for pid in processes]
-        rows.append([line, "", step.status.value, str(step.attempts), duration, *seen])
+        rows.append([drawn, str(step.status), str(step.attempts), duration, *seen])
     return aligned(rows)
 
 

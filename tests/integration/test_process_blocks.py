@@ -513,6 +513,7 @@ def test_an_unguarded_script_is_told_to_use_the_guard_and_runs_once(tmp_path):
     done = python(script(tmp_path, MAIN, 'print("once", flush=True); go(); print("never")'))
     assert 'put the calls under if __name__ == "__main__":' in done.stderr.splitlines()[-1]
     assert "BlazeError: block 'load'" in done.stderr
+    assert "script.py" in done.stderr and "go(); print" in done.stderr
     assert done.stdout.count("never") == 0
 
 
@@ -562,14 +563,15 @@ def test_nothing_outlives_a_parent_that_is_killed_whatever_its_blocks_do(tmp_pat
         tmp_path,
         """
         from tests.integration import process_blocks as blocks
-        pool = ChildPool(on_log=lambda _, record: print(record.msg, flush=True))
+        def say(text): os.write(1, (text + "\\n").encode())  # whole lines, whichever thread
+        pool = ChildPool(on_log=lambda _, record: say(record.msg))
         for block in (blocks.sleep, blocks.spin, blocks.hold_the_gil, blocks.start_a_program):
             threading.Thread(target=pool.run, args=(block, {}, step()), daemon=True).start()
         # This child was started by a thread that has ended: the parent's life counts, not the thread's.
-        thread = threading.Thread(target=lambda: print("idle", pool.run(blocks.pid, {}, step()).value, flush=True))
+        thread = threading.Thread(target=lambda: say(f"idle {pool.run(blocks.pid, {}, step()).value}"))
         thread.start()
         thread.join()
-        print("started", pool.run(blocks.pid, {}, step()).value, flush=True)
+        say(f"started {pool.run(blocks.pid, {}, step()).value}")
         time.sleep(60)
         """,
     )
@@ -618,6 +620,7 @@ def test_ctrl_c_in_the_thread_that_waits_takes_the_child_along(tmp_path):
         tmp_path,
         """
         from tests.integration import process_blocks as blocks
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
         pool = ChildPool()
         seen = []
         def interrupt(_, record):

@@ -226,10 +226,11 @@ def refuse_unguarded_call() -> None:
     again in each of its children, without end.
     """
     if _servant is not None and _servant.importing_main:
+        importing = sys._current_frames().get(threading.main_thread().ident or 0)  # we may be in a worker thread
         _servant.give_up(
             f"can't be loaded in its process: {_servant.main_origin[1] or _servant.main_origin[0]} runs a sequence "
             'when it is imported, and the process has to import it; put the calls under if __name__ == "__main__":',
-            "".join(traceback.format_stack(limit=20)),
+            "".join(line for line in traceback.format_stack(importing) if __file__ not in line),
         )
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("blaze.engine")
 
+#: Most steps that are committed together because they are quick. A crash makes them again.
+QUICK_BATCH = 16
+
 KeepLog = Callable[[StepContext, logging.LogRecord], None]
 
 
@@ -164,6 +167,21 @@ class Engine:
                 run.committed(index, ready)
             mine = self.dispatch(ready, mine)
         return mine
+
+    def commit_can_wait(self) -> bool:
+        """Whether the thread had better make the next step first, and commit several at once.
+
+        Only if that step is known to be quick too, so that nothing waits long for this
+        commit; a guess that proves wrong is made good by the timekeeper.
+        """
+        journal = self.journal
+        if journal is None or len(journal.pending) >= QUICK_BATCH:
+            return False
+        try:
+            work, index = self.pool.ready[0]
+        except IndexError:
+            return False
+        return isinstance(work, Run) and 0 <= index < work.final and work.plan.steps[index].quick
 
     def _handle_refused(self, journal: Journal) -> None:
         for token, reason in journal.refused():

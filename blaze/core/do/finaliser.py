@@ -26,6 +26,7 @@ class FinaliserStep(Step):
         self.timeout = None
         self.kind = run.plan.finaliser_kind
         self.persist = True
+        self.quick = False
         self.where = f"seq '{run.plan.seq_id}', finaliser"
 
 

@@ -17,8 +17,7 @@ def run_in_memory(plan: Plan, max_workers: int, executors: Mapping[str, Executor
     engine = Engine(min(max_workers, max(1, len(plan.steps))), executors=executors)
     try:
         now = engine.clock.time()
-        deadline = None if plan.run_timeout is None else now + plan.run_timeout
-        run = engine.make_run(plan, RunInfo(new_run_id(), plan.seq_id), now, deadline)
+        run = engine.make_run(plan, RunInfo(new_run_id(), plan.seq_id), now, plan.deadline(now))
         engine.begin(run)
         return run.wait(None)
     finally:

@@ -43,6 +43,9 @@ TIMEOUT = "timeout"
 STOPPING = "stopping"
 BROKEN = "internal_error"
 
+#: Seconds below which a step costs less than its commit: such steps are committed a few at a time.
+QUICK = 0.0001
+
 PENDING, RUNNING, RETRYING = BlockStatus.PENDING, BlockStatus.RUNNING, BlockStatus.RETRYING
 COMPLETED, FAILED, SKIPPED, CANCELLED = (
     BlockStatus.COMPLETED, BlockStatus.FAILED, BlockStatus.SKIPPED, BlockStatus.CANCELLED,
@@ -205,7 +208,8 @@ class Run:
         except StateError as error:
             engine.hold_back(lambda: self._record_again(attempt, value, pickled, seconds), error)
             return None
-        return engine.flush()
+        step.quick = seconds < QUICK
+        return None if step.quick and engine.commit_can_wait() else engine.flush()
 
     def committed(self, index: int, ready: List[Item]) -> None:
         """The row of a step, or of the run's end, is safe: let go what waited for it."""

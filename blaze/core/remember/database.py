@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Iterator, Optional
 from urllib.parse import quote
 
-from ..ground.errors import StateError, ValidationError, Fault
+from ..ground.errors import Fault, StateError, ValidationError
 from . import schema
 
 #: Name of the database in the state directory.

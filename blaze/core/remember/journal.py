@@ -87,20 +87,16 @@ class Journal:
         """
         if self.lost:
             return []
-        batch: List[Entry] = []
-        take = self.pending.popleft
-        try:
-            while len(batch) < BATCH_LIMIT:
-                batch.append(take())
-        except IndexError:
-            pass
-        if not batch:
+        pending = self.pending
+        # Only the holder of the lock takes entries out, so what is counted here stays.
+        count = len(pending)
+        if not count:
             return []
+        batch = [pending.popleft() for _ in range(min(count, BATCH_LIMIT))]
         try:
-            if len(batch) == 1:
+            if count == 1:
                 # One statement is a transaction of its own, and starts as a writing one.
-                entry = batch[0]
-                self._cursor.execute(entry[0], entry[1])
+                self._cursor.execute(batch[0][0], batch[0][1])
             else:
                 self._write(batch)
         except _ERRORS as error:

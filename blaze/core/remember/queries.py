@@ -20,8 +20,8 @@ from .records import Progress, RunRecord, SequenceSummary, StepRecord
 SPAN = 50_000
 #: Latest runs that a summary of all sequences counts, shared out evenly; about 30 ms.
 COUNTED_RUNS = 10_000
-#: Fewest of them for one sequence.
-COUNTED_AT_LEAST = 5
+#: Fewest and most of them for one sequence, whose runs may lie far apart in the file.
+COUNTED_AT_LEAST, COUNTED_AT_MOST = 5, 500
 #: Definitions of a sequence in which a step's name is looked up, newest first.
 DEFINITIONS = 400
 #: Values bound in one statement (SQLite before 3.32 takes 999).
@@ -100,7 +100,8 @@ def newest_runs(
     otherwise the runs (of the sequence) are gone through.
     """
     wanted = frozenset(statuses)
-    top = _MAX_KEY if below is None else below - 1
+    high = _MAX_KEY if below is None else below - 1
+    low = 0 if since is None else begin_of(read, "runs", "created_at", since, high)
     tests: List[str] = []
     values: List[Any] = []
     for test, value in (
@@ -117,24 +118,26 @@ def newest_runs(
     if without_skipped:
         tests.append("status <> 'SKIPPED'")
 
-    def select(index: str, test: str, high: int, low: int, number: int) -> List[Row]:
-        where = " AND ".join([test, "id <= ?", "id > ?", *tests])
-        sql = f"SELECT {RUN_COLUMNS} FROM runs {index} WHERE {where} ORDER BY id DESC LIMIT ?"
-        return read(sql, (high, low, *values, number))
+    def select(index: str, test: str, low: int, high: int, number: int) -> List[Row]:
+        where = " AND ".join([test, "id > ?", "id <= ?", *tests])
+        keys = f"SELECT id FROM runs {index} WHERE {where} ORDER BY id DESC LIMIT ?"
+        return read(
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE id IN ({keys}) ORDER BY id DESC", (low, high, *values, number)
+        )
 
     if wanted and wanted <= OPEN:
-        return select("INDEXED BY runs_open", _IS_OPEN, top, 0, limit)
+        return select("INDEXED BY runs_open", _IS_OPEN, low, high, limit)
     if job_id is not None:
-        return select("INDEXED BY runs_of_tick", "job_id IS NOT NULL", top, 0, limit)
+        return select("INDEXED BY runs_of_tick", "job_id IS NOT NULL", low, high, limit)
     if wanted and seq_id is None and wanted <= OPEN | {RunStatus.FAILED}:
-        found = select("INDEXED BY runs_failed", "status = 'FAILED'", top, 0, limit)
+        found = select("INDEXED BY runs_failed", "status = 'FAILED'", low, high, limit)
         if wanted & OPEN:
-            found += select("INDEXED BY runs_open", _IS_OPEN, top, 0, limit)
+            found += select("INDEXED BY runs_open", _IS_OPEN, low, high, limit)
         return sorted(found, reverse=True)[:limit]
     index = "NOT INDEXED" if seq_id is None else "INDEXED BY runs_of_sequence"
     if len(tests) == (seq_id is not None):
-        return select(index, "1", top, 0, limit)
-    highest = "SELECT MAX(id) FROM runs WHERE id <= ?"
+        return select(index, "1", low, high, limit)
+    highest = "SELECT MAX(id) FROM runs WHERE id > ? AND id <= ?"
     scope: Tuple[str, ...] = ()
     if seq_id is not None:
         highest += " AND seq_id = ?"
@@ -142,12 +145,28 @@ def newest_runs(
     found = []
     while len(found) < limit:
         # From the next key that there is: the gaps that pruning leaves cost nothing.
-        high = read(highest, (top, *scope))[0][0]
-        if high is None:
+        top = read(highest, (low, high, *scope))[0][0]
+        if top is None:
             break
-        top = high - SPAN
-        found += select(index, "1", high, top, limit - len(found))
+        high = top - SPAN
+        found += select(index, "1", max(low, high), top, limit - len(found))
     return found
+
+
+def begin_of(read: Read, table: str, column: str, since: float, high: int) -> int:
+    """A key up to which nothing of ``runs`` or ``logs`` is as late as ``since``.
+
+    Keys are given out in the order of time, but for what a clock that was wrong for a while
+    has left: going back, a stretch of :data:`SPAN` keys without anything late enough ends the search.
+    """
+    while True:
+        top = read(f"SELECT MAX(id) FROM {table} WHERE id <= ?", (high,))[0][0]
+        if top is None:
+            return 0
+        high = top - SPAN
+        late = f"SELECT 1 FROM {table} NOT INDEXED WHERE id > ? AND id <= ? AND {column} >= ? ORDER BY id DESC LIMIT 1"
+        if not read(late, (high, top, since)):
+            return int(top)
 
 
 def log_lines(
@@ -170,6 +189,8 @@ def log_lines(
     far is looked: a run's lines are found by their index, a sequence's by its runs, and
     those of all runs in the order of their keys.
     """
+    if since is not None and run is None:
+        after = max(after, begin_of(read, "logs", "at", since, upto))
     tests: List[str] = []
     values: List[Any] = []
     if steps is not None:
@@ -297,7 +318,7 @@ def summaries(read: Read, only: Optional[str] = None) -> List[SequenceSummary]:
     else:
         names = [only]
         open_rows = read(OPEN_OF_SEQUENCE, (only,))
-    share = max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, len(names)))
+    share = min(COUNTED_AT_MOST, max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, len(names))))
     unended: Dict[str, List[Row]] = {}
     for row in open_rows:
         unended.setdefault(row[0], []).append(row)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple, Type
+from dataclasses import dataclass, fields
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type
 
 from ..ground.errors import Fault
+from .annotations import is_dataclass_type, signature_of, spell
+from .checker import shown
 from .conversion import hints_of
-from .options import check_count, check_delay, check_fraction, check_timeout
+from .options import check_count, check_delay, check_factor, check_flag, check_fraction, check_text, check_timeout
+from .records import arguments_of
 
 #: Executors that need no registration.
 BUILT_IN_EXECUTORS = ("thread", "process")
@@ -16,7 +20,7 @@ BUILT_IN_EXECUTORS = ("thread", "process")
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of a block by name."""
+    """The parameters of a block by name: the data model's where there is one, else the function's."""
 
     #: Those that may be given by name, in order.
     accepted: Tuple[str, ...]
@@ -26,8 +30,8 @@ class Signature:
     open: bool
     #: Resolved annotations.
     hints: Dict[str, Any]
-    #: Positional-only parameters without a default: they can't be given by name.
-    unnamed: Tuple[str, ...]
+    #: Why the function can't be called by name, or not with what its data model gives.
+    faults: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,71 +58,123 @@ class Block:
     retry_on: Tuple[Type[BaseException], ...] = (Exception,)
     executor: str = "thread"
     persist_result: bool = True
-    _cache: List[Signature] = field(default_factory=list, repr=False)
 
-    @property
+    @functools.cached_property
     def is_async(self) -> bool:
         """Whether the block is an ``async def`` function."""
-        return inspect.iscoroutinefunction(self.function)
+        return is_async(self.function)
 
-    @property
+    @functools.cached_property
     def signature(self) -> Signature:
         """The function's parameters; read when they are first needed, not at import."""
-        if not self._cache:
-            self._cache.append(_read_signature(self.function, self.data_model))
-        return self._cache[0]
+        return _read_signature(self.function, self.data_model)
 
-    def replaces(self, earlier: Block) -> bool:
-        """Whether this is the same function again: its module reloaded, its notebook cell run anew.
 
-        A second function that was given the same name by mistake stands on another line.
-        """
-        mine, theirs = self.function, earlier.function
-        if mine is theirs:
-            return True
-        names = [(getattr(f, "__module__", None), getattr(f, "__qualname__", "<lambda>")) for f in (mine, theirs)]
-        if names[0] != names[1] or "<lambda>" in names[0][1]:
-            return False
-        return self.place == earlier.place or all(_in_notebook(block.place) for block in (self, earlier))
+def is_async(function: Any) -> bool:
+    """Whether calling it gives a coroutine: an ``async def`` function, or an object whose ``__call__`` is one."""
+    return _has_code(inspect.iscoroutinefunction, function)
+
+
+def is_generator(function: Any) -> bool:
+    """Whether calling it gives a generator, async or not."""
+    return _has_code(inspect.isgeneratorfunction, function) or _has_code(inspect.isasyncgenfunction, function)
+
+
+def _has_code(kind: Callable[[Any], bool], function: Any) -> bool:
+    return kind(function) or (not isinstance(function, type) and kind(getattr(type(function), "__call__", None)))  # noqa: B004
+
+
+def is_same_function(function: Any, place: str, earlier: Any, earlier_place: str) -> bool:
+    """Whether a function is an earlier one again: its module reloaded, its notebook cell run anew.
+
+    A second function that was given the same name by mistake stands on another line, or
+    is another closure of the same code: made by a loop or a factory.
+    """
+    if function is earlier:
+        return True
+    names = [(getattr(f, "__module__", None), getattr(f, "__qualname__", "<lambda>")) for f in (function, earlier)]
+    if names[0] != names[1] or "<lambda>" in names[0][1] or _is_other_closure(function, earlier):
+        return False
+    return place == earlier_place or (_in_notebook(place) and _in_notebook(earlier_place))
+
+
+def _is_other_closure(function: Any, earlier: Any) -> bool:
+    """Whether one ``def`` was executed twice, with other values; a reloaded module is compiled anew, to other code."""
+    function, earlier = inspect.unwrap(function), inspect.unwrap(earlier)
+    if getattr(function, "__code__", None) is not getattr(earlier, "__code__", earlier):
+        return False
+    pairs = zip(_captured(function), _captured(earlier))
+    return any(mine is not theirs for mine, theirs in pairs if mine is not _UNSET)
+
+
+_UNSET = object()
+
+
+def _captured(function: Any) -> List[Any]:
+    """The values of a function's defaults and closure."""
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for cell in function.__closure__ or ():
+        try:
+            values.append(cell.cell_contents)
+        except ValueError:  # not yet assigned: the function's own name
+            values.append(_UNSET)
+    return values
 
 
 def _in_notebook(place: str) -> bool:
-    return place.startswith(("<ipython-input", "<stdin>")) or "ipykernel_" in place
+    return place.startswith(("<ipython-input", "<python-input", "<stdin>")) or "ipykernel_" in place
 
 
-def _read_signature(function: Callable[..., Any], data_model: Optional[type]) -> Signature:
-    accepted: List[str] = []
-    required: List[str] = []
-    unnamed: List[str] = []
+def _read_signature(function: Callable[..., Any], model: Optional[type]) -> Signature:
+    try:
+        parameters = signature_of(function).parameters.values()
+    except (TypeError, ValueError):
+        unknown = "has no signature that Python can tell; wrap it in a function made with def"
+        return Signature((), (), True, {}, (unknown,))
+    faults: List[str] = []
+    named: Dict[str, bool] = {}
     is_open = False
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
+        required = parameter.default is parameter.empty
         if parameter.kind is parameter.VAR_KEYWORD:
             is_open = True
         elif parameter.kind is parameter.POSITIONAL_ONLY:
-            if parameter.default is parameter.empty:
-                unnamed.append(parameter.name)
+            if required:
+                faults.append(f"takes '{parameter.name}' by position only; remove the '/' from its signature")
         elif parameter.kind is not parameter.VAR_POSITIONAL:
-            accepted.append(parameter.name)
-            if parameter.default is parameter.empty:
-                required.append(parameter.name)
-    if data_model is not None:
-        optional = _fields_with_default(data_model)
-        required = [name for name in required if name not in optional]
-    return Signature(tuple(accepted), tuple(required), is_open, hints_of(function), tuple(unnamed))
+            named[parameter.name] = required
+    hints = hints_of(function)
+    if model is not None:
+        hints.update(hints_of(model))
+        taken, given = _fields_of(model)
+        if taken is not None:
+            spelling = spell(model)
+            faults += [
+                f"has no parameter '{name}', which is a field of its data_model {spelling}"
+                for name in given
+                if name not in named and not is_open
+            ]
+            faults += [
+                f"needs '{name}', of which its data_model {spelling} has no field"
+                for name, required in named.items()
+                if required and name not in given
+            ]
+            named, is_open = taken, False
+    required_names = tuple(name for name, required in named.items() if required)
+    return Signature(tuple(named), required_names, is_open, hints, tuple(faults))
 
 
-def _fields_with_default(model: type) -> FrozenSet[str]:
-    """Names that the model fills in by itself when they are not given."""
-    pydantic_fields = getattr(model, "model_fields", None)
-    if isinstance(pydantic_fields, dict):
-        return frozenset(name for name, item in pydantic_fields.items() if not item.is_required())
-    from dataclasses import MISSING, fields, is_dataclass
+def _fields_of(model: Any) -> Tuple[Optional[Dict[str, bool]], Tuple[str, ...]]:
+    """The arguments that a data model takes, with whether each is required, and the fields that it then has.
 
-    if not is_dataclass(model):
-        return frozenset()
-    return frozenset(
-        item.name for item in fields(model) if item.default is not MISSING or item.default_factory is not MISSING
-    )
+    (None, ()) for a class with ``model_validate`` that does not tell.
+    """
+    known = getattr(model, "model_fields", None)
+    if isinstance(known, Mapping):
+        return {name: item.is_required() for name, item in known.items()}, tuple(known)
+    if is_dataclass_type(model):
+        return arguments_of(model), tuple(item.name for item in fields(model))
+    return None, ()
 
 
 def block_faults(block: Block, where: str) -> List[Fault]:
@@ -130,28 +186,28 @@ def block_faults(block: Block, where: str) -> List[Fault]:
             faults.append(Fault(where, what))
 
     function = block.function
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if not callable(function):
+        fault(f"a block is a function, got {shown(function)}")
+    elif is_generator(function):
         fault("a generator function would hand on a generator that nobody has run; return a list instead of yielding")
+    fault(check_text("description", block.description))
     fault(check_count("retries", block.retries, optional=True))
     fault(check_delay("retry_delay", block.retry_delay, optional=True))
     fault(check_timeout("timeout", block.timeout))
-    fault(check_delay("retry_backoff", block.retry_backoff))
+    fault(check_factor("retry_backoff", block.retry_backoff))
     fault(check_delay("retry_max_delay", block.retry_max_delay))
     fault(check_fraction("retry_jitter", block.retry_jitter))
+    fault(check_flag("persist_result", block.persist_result))
     if not isinstance(block.retry_on, tuple) or not all(
         isinstance(kind, type) and issubclass(kind, BaseException) for kind in block.retry_on
     ):
-        fault(f"retry_on is a tuple of exception classes, got {block.retry_on!r}")
+        fault(f"retry_on is a tuple of exception classes, got {shown(block.retry_on)}")
     if not isinstance(block.tags, tuple) or not all(isinstance(tag, str) for tag in block.tags):
-        fault(f"tags are a list of str, got {block.tags!r}")
-    if not isinstance(block.description, str):
-        fault(f"description is a str, got {type(block.description).__name__}")
-    if not isinstance(block.persist_result, bool):
-        fault(f"persist_result is True or False, got {block.persist_result!r}")
+        fault(f"tags are a list of str, got {shown(block.tags)}")
     if not isinstance(block.executor, str) or not block.executor:
-        fault(f'executor is "thread", "process" or the name of an executor, got {block.executor!r}')
+        fault(f'executor is "thread", "process" or the name of an executor, got {shown(block.executor)}')
     elif block.executor != "thread" and block.is_async:
-        fault(f'an async block runs on the event loop; executor="{block.executor}" is for plain functions')
+        fault(f"an async block runs on the event loop; executor={block.executor!r} is for plain functions")
     fault(_model_fault(block.data_model))
     return faults
 
@@ -159,6 +215,15 @@ def block_faults(block: Block, where: str) -> List[Fault]:
 def _model_fault(model: Any) -> Optional[str]:
     if model is None:
         return None
-    if isinstance(model, type) and (hasattr(model, "__dataclass_fields__") or hasattr(model, "model_validate")):
+    if isinstance(model, type) and (is_dataclass_type(model) or hasattr(model, "model_validate")):
         return None
-    return f"data_model is a dataclass or a class with model_validate (such as a pydantic model), got {model!r}"
+    return f"data_model is a dataclass or a class with model_validate (such as a pydantic model), got {shown(model)}"
+
+
+def first_line(function: Any) -> str:
+    """The first line of a docstring that says something."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    text = getattr(function, "__doc__", None)
+    lines = text.splitlines() if isinstance(text, str) else ()
+    return next((line.strip() for line in lines if line.strip()), "")

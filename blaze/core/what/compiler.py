@@ -7,18 +7,23 @@ and nothing recurses over the graph.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import Fault, ValidationError
-from ..ground.names import did_you_mean, name_fault
-from .blocks import BUILT_IN_EXECUTORS, Block
+from ..ground.names import name_fault
+from .annotations import spell
+from .blocks import BUILT_IN_EXECUTORS, Block, is_generator
+from .checker import clipped, shown
 from .conversion import convert, validate_model
 from .declarations import RUN_WHEN, SeqBlockData
+from .naming import choices, near_name, quoted
 from .options import check_count, check_delay, check_timeout
-from .plan import Arguments, Plan, RetryPolicy, Step, find_cycle
-from .references import Outputs, Template, compile_value, copier
+from .plan import Arguments, Plan, RetryPolicy, Step, find_cycles, takes_context
+from .records import at_field
+from .references import Template, compile_value
 
 Parameters = Mapping[str, Mapping[str, Any]]
 
@@ -41,9 +46,18 @@ class Definition:
     retry_delay: float = 0.0
     fail_stop: bool = False
 
-    def where(self, step: str) -> str:
+    @property
+    def whereabouts(self) -> str:
+        """How messages name the sequence."""
+        return f"seq '{self.seq_id}' ({self.place})"
+
+    def where(self, step: object) -> str:
         """How messages name a step."""
-        return f"seq '{self.seq_id}', step '{step}' ({self.place})"
+        return f"seq '{self.seq_id}', step {quoted(step)} ({self.place})"
+
+    def where_given(self, step: str) -> str:
+        """How messages name what a run gives to a step."""
+        return f"seq '{self.seq_id}', step '{step}' (parameters of the run)"
 
 
 def compile_plan(
@@ -63,7 +77,7 @@ def compile_plan(
     faults: List[Fault] = []
     missing: Dict[int, List[Fault]] = {}
     index = _index_steps(definition, faults)
-    names = [_shown_name(data) for data in definition.steps]
+    names = [data.step_name for data in definition.steps]
     blocks = [_find_block(definition, data, faults) for data in definition.steps]
     given = _check_shape(definition, parameters, index, faults)
     known_executors = None if executors is None else frozenset(executors)
@@ -71,8 +85,7 @@ def compile_plan(
     steps: List[Step] = []
     dependencies: List[Tuple[int, ...]] = []
     for position, (data, block) in enumerate(zip(definition.steps, blocks)):
-        name = _shown_name(data)
-        where = definition.where(name)
+        where = definition.where(data.step_name)
         declared = _declared_dependencies(data, index, where, faults)
         _check_step_settings(data, where, faults)
         if block is None:
@@ -80,13 +93,15 @@ def compile_plan(
             continue
         _check_executor(block, known_executors, where, faults)
         lacking: List[Fault] = []
-        arguments = _bind(block, data, given.get(name, {}), names, index, declared, where, faults, lacking)
+        values = given.get(data.step_name, {}) if isinstance(data.step_name, str) else {}
+        arguments = _bind(definition, data, block, values, names, index, declared, where, faults, lacking)
         if lacking:
             missing[position] = lacking
         dependencies.append(_with_references(declared, arguments))
         steps.append(_make_step(definition, position, data, block, arguments, where))
     if not definition.steps:
-        faults.append(Fault(f"seq '{definition.seq_id}' ({definition.place})", "the sequence has no steps"))
+        faults.append(Fault(definition.whereabouts, "the sequence has no steps; give it SeqBlockData('block')"))
+    _check_finaliser(definition, faults)
     _check_cycles(definition, dependencies, faults)
     _raise_if_wrong(definition, faults, {} if partial and not faults else missing)
     return _make_plan(definition, tuple(steps), tuple(dependencies), missing)
@@ -110,7 +125,9 @@ def rebind_plan(definition: Definition, base: Plan, parameters: Parameters) -> P
         data = definition.steps[step.index]
         declared = _declared_dependencies(data, base.index, step.where, faults)
         lacking: List[Fault] = []
-        arguments = _bind(step.block, data, values, names, base.index, declared, step.where, faults, lacking)
+        arguments = _bind(
+            definition, data, step.block, values, names, base.index, declared, step.where, faults, lacking
+        )
         missing.pop(step.index, None)
         if lacking:
             missing[step.index] = lacking
@@ -172,10 +189,6 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _shown_name(data: SeqBlockData) -> str:
-    return str(data.step_name)
-
-
 def _index_steps(definition: Definition, faults: List[Fault]) -> Dict[str, int]:
     index: Dict[str, int] = {}
     for position, data in enumerate(definition.steps):
@@ -203,16 +216,10 @@ def _find_block(definition: Definition, data: SeqBlockData, faults: List[Fault])
     name = data.block_name
     block = definition.blocks.get(name) if isinstance(name, str) else None
     if block is None:
-        known = list(definition.blocks)
-        near = did_you_mean(str(name), known)
-        listed = "" if near else f"; registered are {_listed(known)}" if known else "; no block is registered yet"
-        faults.append(Fault(definition.where(_shown_name(data)), f"there is no block {name!r}{near}{listed}"))
+        known = choices(name, definition.blocks, faults, "registered are")
+        known = known if definition.blocks else "; no block is registered yet"
+        faults.append(Fault(definition.where(data.step_name), f"there is no block {quoted(name)}{known}"))
     return block
-
-
-def _listed(names: List[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in sorted(names)[:8])
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _check_shape(
@@ -228,16 +235,24 @@ def _check_shape(
     given: Dict[str, Mapping[str, Any]] = {}
     for step, values in parameters.items():
         if not isinstance(step, str) or step not in index:
-            near = did_you_mean(str(step), index)
-            listed = "" if near else f"; the steps are {_listed(list(index))}"
-            faults.append(Fault(where, f"there is no step {step!r} in this sequence{near}{listed}"))
+            known = _step_that_takes(definition, step, faults) or choices(step, index, faults, "the steps are")
+            faults.append(Fault(where, f"there is no step {quoted(step)} in this sequence{known}"))
         elif not isinstance(values, Mapping):
-            faults.append(
-                Fault(where, f"step '{step}': expected {{parameter: value}}, got {type(values).__name__} {values!r:.60}")
-            )
+            faults.append(Fault(definition.where_given(step), f"expected {{parameter: value}}, got {shown(values)}"))
         else:
             given[step] = values
     return given
+
+
+def _step_that_takes(definition: Definition, parameter: object, faults: List[Fault]) -> str:
+    """Advice for those who give a parameter without its step."""
+    if not isinstance(parameter, str) or faults:
+        return ""
+    for data in definition.steps:
+        block = definition.blocks.get(data.block_name) if isinstance(data.block_name, str) else None
+        if block is not None and parameter in block.signature.accepted:
+            return f"; parameters are given by step: {{{quoted(data.step_name)}: {{'{parameter}': ...}}}}"
+    return ""
 
 
 def _declared_dependencies(
@@ -247,13 +262,14 @@ def _declared_dependencies(
     found: Dict[int, None] = {}
     names = data.dependencies
     if isinstance(names, (str, bytes)) or not isinstance(names, (list, tuple)):
-        faults.append(Fault(where, f"dependencies are a list of step names, got {type(names).__name__} {names!r:.60}"))
+        advice = f"; write [{clipped(names)}]" if isinstance(names, str) else ""
+        faults.append(Fault(where, f"dependencies are a list of step names, got {shown(names)}{advice}"))
         return found
     for name in names:
         source = index.get(name) if isinstance(name, str) else None
         if source is None:
-            near = did_you_mean(str(name), index)
-            faults.append(Fault(where, f"it depends on {name!r}, which is no step of this sequence{near}"))
+            known = choices(name, index, faults, "the steps are")
+            faults.append(Fault(where, f"it depends on {quoted(name)}, which is no step of this sequence{known}"))
         elif name == data.step_name:
             faults.append(Fault(where, "it depends on itself"))
         elif source in found:
@@ -265,8 +281,8 @@ def _declared_dependencies(
 
 def _check_step_settings(data: SeqBlockData, where: str, faults: List[Fault]) -> None:
     if data.run_when not in RUN_WHEN:
-        near = did_you_mean(str(data.run_when), RUN_WHEN)
-        faults.append(Fault(where, f"run_when is one of {', '.join(RUN_WHEN)}; got {data.run_when!r}{near}"))
+        near = near_name(data.run_when, RUN_WHEN)
+        faults.append(Fault(where, f"run_when is one of {', '.join(RUN_WHEN)}; got {shown(data.run_when)}{near}"))
     for what in (
         check_count("retries", data.retries, optional=True),
         check_delay("retry_delay", data.retry_delay, optional=True),
@@ -287,7 +303,7 @@ def _check_executor(block: Block, executors: Optional[FrozenSet[str]], where: st
                 )
             )
     elif executors is not None and block.executor not in executors:
-        near = did_you_mean(block.executor, [*BUILT_IN_EXECUTORS, *executors])
+        near = near_name(block.executor, [*BUILT_IN_EXECUTORS, *executors], faults)
         faults.append(
             Fault(
                 where,
@@ -308,8 +324,9 @@ def _with_references(declared: Dict[int, None], arguments: Arguments) -> Tuple[i
 
 
 def _bind(
-    block: Block,
+    definition: Definition,
     data: SeqBlockData,
+    block: Block,
     given: Mapping[str, Any],
     names: Sequence[str],
     index: Mapping[str, int],
@@ -319,36 +336,46 @@ def _bind(
     missing: List[Fault],
 ) -> Arguments:
     """Where each argument of a step comes from: the run, the definition, or a dependency of its name."""
+    where_given = definition.where_given(data.step_name) if given else where
     signature = block.signature
     model = block.data_model
     constants: Dict[str, Any] = {}
     whole: List[Tuple[str, int]] = []
     templates: List[Tuple[str, Template]] = []
     sources: Set[int] = set()
-    faults_before = len(faults)
     own = data.parameters
     if not isinstance(own, Mapping):
-        faults.append(Fault(where, f"parameters are a dict of keyword arguments, got {type(own).__name__}"))
+        faults.append(Fault(where, f"parameters are a dict of keyword arguments, got {shown(own)}"))
         own = {}
+    before = len(faults)
+    faults += [Fault(where, f"block '{block.name}' ({block.place}) {what}") for what in signature.faults]
     supplied = {**own, **given}
-    for name in supplied:
-        if not _check_accepted(name, block, where, faults):
-            continue
+    known: Dict[str, Any] = {}
+    for name, value in supplied.items():
         from_run = name in given
-        compiled = compile_value(supplied[name], index, data.step_name, where, name, faults, share=from_run)
+        here = where_given if from_run else where
+        if not _check_accepted(name, block, here, faults):
+            continue
+        so_far = len(faults)
+        compiled = compile_value(value, index, data.step_name, here, name, faults, share=from_run)
+        if len(faults) > so_far:
+            continue
         sources.update(compiled.sources)
         if compiled.whole is not None:
             whole.append((name, compiled.whole))
-        elif compiled.template is not None:
+        elif compiled.template is not None and compiled.sources:
             templates.append((name, compiled.template))
         else:
-            value = compiled.constant
-            if model is None and name in signature.hints:
-                value = convert(value, signature.hints[name], f"{where}, parameter {name}", faults)
-            if not from_run and type(value) in (list, dict, set):
-                templates.append((name, copier(value)))
+            constant = known[name] = compiled.constant
+            hint = signature.hints.get(name, Any) if model is None else Any
+            path = f"{here}, parameter {name}"
+            converted = convert(constant, hint, path, faults)
+            if compiled.template is None:
+                constants[name] = converted
+            elif converted is constant:
+                templates.append((name, compiled.template))
             else:
-                constants[name] = value
+                templates.append((name, _converting(compiled.template, hint, path)))
     for source in (*declared, *sorted(sources - declared.keys())):
         name = names[source]
         if name in signature.accepted and name not in supplied:
@@ -356,34 +383,45 @@ def _bind(
             sources.add(source)
             supplied[name] = None
     _check_missing(block, supplied, [names[source] for source in declared], where, missing)
-    if model is not None and not sources and not missing and len(faults) == faults_before:
-        nothing = Outputs(0)
-        validate_model(model, {**constants, **{name: fresh(nothing) for name, fresh in templates}}, where, faults)
+    if model is not None:
+        where = f"{where_given}, {spell(model)}"
+        _check_model(model, known, where, not (sources or missing or len(faults) > before), faults)
     return Arguments(constants, tuple(whole), tuple(templates), frozenset(sources), model, where)
+
+
+def _converting(template: Template, hint: Any, path: str) -> Template:
+    """What a list or dict of the definition is converted to, made anew for each call as the list itself would be."""
+    return lambda outputs: convert(template(outputs), hint, path, [])
+
+
+def _check_model(model: type, known: Mapping[str, Any], path: str, is_all: bool, faults: List[Fault]) -> None:
+    """Show a data model what is known before the run. If that ``is_all`` of it, everything that it
+    says counts; otherwise only what it says of these fields."""
+    wrong: List[Fault] = []
+    validate_model(model, known, path, wrong)
+    fields = [at_field(path, name) for name in known]
+    faults += [fault for fault in wrong if is_all or any(_is_inside(fault.where, field) for field in fields)]
+
+
+def _is_inside(path: str, field: str) -> bool:
+    return path == field or (path.startswith(field) and path[len(field)] in ".[{")
 
 
 def _check_accepted(name: Any, block: Block, where: str, faults: List[Fault]) -> bool:
     signature = block.signature
     if isinstance(name, str) and (name in signature.accepted or signature.open):
         return True
-    near = did_you_mean(str(name), signature.accepted)
-    has = _listed(list(signature.accepted)) if signature.accepted else "none"
-    faults.append(
-        Fault(
-            where,
-            f"block '{block.name}' ({block.place}) has no parameter {name!r}{near}" + ("" if near else f"; it has {has}"),
-        )
-    )
+    known = choices(name, signature.accepted, faults, "it has") or "; it has none"
+    lacks = f"block '{block.name}' ({block.place}) has no parameter {quoted(name)}"
+    if block.data_model is not None:
+        lacks = f"{spell(block.data_model)}, the data_model of block '{block.name}', has no field {quoted(name)}"
+    faults.append(Fault(where, lacks + known))
     return False
 
 
 def _check_missing(
     block: Block, supplied: Mapping[str, Any], dependencies: List[str], where: str, faults: List[Fault]
 ) -> None:
-    for name in block.signature.unnamed:
-        faults.append(
-            Fault(where, f"block '{block.name}' takes '{name}' by position only; remove the '/' from its signature")
-        )
     for name in block.signature.required:
         if name not in supplied:
             example = f"'@{dependencies[0]}'" if dependencies else "..."
@@ -397,12 +435,20 @@ def _check_missing(
 
 
 def _check_cycles(definition: Definition, dependencies: List[Tuple[int, ...]], faults: List[Fault]) -> None:
-    cycle = find_cycle(tuple(dependencies))
-    if cycle is None:
-        return
-    names = [_shown_name(definition.steps[position]) for position in cycle]
-    if len(names) > MAX_CYCLE_SHOWN:
-        left_out = len(names) - MAX_CYCLE_SHOWN
-        names = [*names[: MAX_CYCLE_SHOWN - 1], f"({left_out} more)", names[-1]]
-    where = f"seq '{definition.seq_id}' ({definition.place})"
-    faults.append(Fault(where, f"the steps wait for each other: {' → '.join(names)}"))
+    for cycle in find_cycles(dependencies):
+        names = [quoted(definition.steps[position].step_name)[1:-1] for position in cycle]
+        if len(names) > MAX_CYCLE_SHOWN:
+            left_out = len(names) - MAX_CYCLE_SHOWN
+            names = [*names[: MAX_CYCLE_SHOWN - 1], f"({left_out} more)", names[-1]]
+        faults.append(Fault(definition.whereabouts, f"the steps wait for each other: {' → '.join(names)}"))
+
+
+def _check_finaliser(definition: Definition, faults: List[Fault]) -> None:
+    finaliser = definition.finaliser
+    if is_generator(finaliser):
+        what = "the finaliser is a generator function, whose body nobody would run; return a list instead of yielding"
+        faults.append(Fault(definition.whereabouts, what))
+    elif takes_context(finaliser) is None:
+        spelling = f"{getattr(finaliser, '__name__', 'finaliser')}{inspect.signature(finaliser)}"
+        what = f"the finaliser is called with {{step: output}} as its only argument, or with none; {spelling} can't be"
+        faults.append(Fault(definition.whereabouts, what))

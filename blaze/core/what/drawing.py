@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Set
+from typing import Callable, Dict, List, Sequence, Set, Tuple
 
 from ..ground.errors import Fault, ValidationError
+from .checker import shown
+from .naming import near_name
 from .plan import Plan
+
+#: Levels of the text tree that are indented; below, a number tells the level. A chain of
+#: 10,000 steps would be 150 MB otherwise.
+MAX_INDENTED = 30
+#: Dependencies that the text tree names behind a step.
+MAX_NEEDS = 6
 
 
 def draw(plan: Plan, format: str) -> str:
     """The graph in one of :data:`FORMATS`. Raises :class:`ValidationError` for another."""
     drawer = FORMATS.get(format) if isinstance(format, str) else None
     if drawer is None:
-        raise ValidationError([Fault("graph()", f"format is one of {', '.join(FORMATS)}; got {format!r}")])
+        advice = near_name(format, FORMATS)
+        raise ValidationError([Fault("graph()", f"format is one of {', '.join(FORMATS)}; got {shown(format)}{advice}")])
     return drawer(plan)
 
 
@@ -26,28 +35,35 @@ def _text(plan: Plan) -> str:
     """A tree from the steps without dependencies; a step that was drawn already is named again with ``^``."""
     lines = [plan.seq_id]
     drawn: Set[int] = set()
-    # (step, prefix of its line, prefix of its children's lines); a stack, since a chain may be long.
-    last_root = plan.roots[-1] if plan.roots else None
-    stack = [
-        (root, "└─ " if root == last_root else "├─ ", "   " if root == last_root else "│  ")
-        for root in reversed(plan.roots)
-    ]
+    # Steps with the indentation of their siblings, their level, and whether the last sibling
+    # is meant. A stack, since a chain may be long.
+    stack: List[Tuple[int, str, int, bool]] = []
+
+    def push(siblings: Sequence[int], indent: str, level: int) -> None:
+        for position in range(len(siblings) - 1, -1, -1):
+            stack.append((siblings[position], indent, level, position == len(siblings) - 1))
+
+    push(plan.roots, "", 1)
     while stack:
-        index, prefix, below = stack.pop()
+        index, indent, level, is_last = stack.pop()
         again = index in drawn
-        needs = [plan.steps[source].name for source in plan.dependencies[index]] if len(plan.dependencies[index]) > 1 else []
-        note = f"  ← {', '.join(needs[:6])}{', …' if len(needs) > 6 else ''}" if needs and not again else ""
-        lines.append(f"{prefix}{_label(plan, index)}{' ^' if again and plan.dependents[index] else ''}{note}")
-        if again:
-            continue
-        drawn.add(index)
-        children = plan.dependents[index]
-        for position in range(len(children) - 1, -1, -1):
-            last = position == len(children) - 1
-            stack.append(
-                (children[position], below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
-            )
+        branch = "└─ " if is_last else "├─ "
+        depth = f"({level}) " if level > MAX_INDENTED else ""
+        mark = " ^" if again and plan.dependents[index] else ""
+        lines.append(f"{indent}{branch}{depth}{_label(plan, index)}{mark}{'' if again else _needs(plan, index)}")
+        if not again:
+            drawn.add(index)
+            below = indent + ("   " if is_last else "│  ") if level < MAX_INDENTED else indent
+            push(plan.dependents[index], below, level + 1)
     return "\n".join(lines)
+
+
+def _needs(plan: Plan, index: int) -> str:
+    """What a step waits for, unless the line above tells it."""
+    names = [plan.steps[source].name for source in plan.dependencies[index]]
+    if len(names) < 2:
+        return ""
+    return f"  ← {', '.join(names[:MAX_NEEDS])}{', …' if len(names) > MAX_NEEDS else ''}"
 
 
 def _mermaid(plan: Plan) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Type
 
 from ..ground.errors import Fault, ValidationError
-from .blocks import Block
+from .blocks import Block, is_async
 from .conversion import validate_model
 from .references import Outputs, Template
 
@@ -76,6 +76,7 @@ class Step:
 
     __slots__ = (
         "index", "name", "block", "function", "arguments", "run_when", "retry", "timeout", "kind", "persist", "where",
+        "quick",
     )  # fmt: skip
 
     def __init__(
@@ -100,14 +101,14 @@ class Step:
         #: "thread", "async", "process" or the name of an executor.
         self.kind = "async" if block.is_async else block.executor
         self.persist = block.persist_result
+        #: Whether its last attempt took next to no time; kept by the engine, shared by all runs.
+        self.quick = False
         #: How error messages name the step.
         self.where = where
 
     def with_arguments(self, arguments: Arguments) -> Step:
         """The same step with other arguments."""
-        return Step(
-            self.index, self.name, self.block, arguments, self.run_when, self.retry, self.timeout, self.where
-        )
+        return Step(self.index, self.name, self.block, arguments, self.run_when, self.retry, self.timeout, self.where)
 
 
 class Plan:
@@ -127,8 +128,8 @@ class Plan:
         self.steps = steps
         self.dependencies = dependencies
         self.finaliser = finaliser
-        self.finaliser_kind = "async" if inspect.iscoroutinefunction(finaliser) else "thread"
-        self._takes_context = _takes_an_argument(finaliser)
+        self.finaliser_kind = "async" if is_async(finaliser) else "thread"
+        self._takes_context = takes_context(finaliser)
         self.run_timeout = run_timeout
         self.fail_stop = fail_stop
         #: Faults of steps whose required parameters are given nowhere yet, by step index.
@@ -156,6 +157,18 @@ class Plan:
     def finaliser_call(self, context: Dict[str, Any]) -> Any:
         """Call the finaliser with ``{step: output}``, or with nothing if it takes no argument."""
         return self.finaliser(context) if self._takes_context else self.finaliser()
+
+    def deadline(self, start: float) -> Optional[float]:
+        """When a run that starts at ``start`` has to have ended; None for no limit."""
+        return None if self.run_timeout is None else start + self.run_timeout
+
+    def hints(self, parameters: Mapping[str, Any]) -> Dict[Tuple[str, str], Any]:
+        """The annotations of the parameters of the steps named, by (step, parameter)."""
+        return {
+            (name, parameter): hint
+            for name in parameters
+            for parameter, hint in self.steps[self.index[name]].block.signature.hints.items()
+        }
 
     @property
     def modules(self) -> FrozenSet[str]:
@@ -206,45 +219,61 @@ class Plan:
         return frozenset(found)
 
 
-def _takes_an_argument(function: Callable[..., Any]) -> bool:
+def takes_context(finaliser: Callable[..., Any]) -> Optional[bool]:
+    """Whether a finaliser is called with one argument or with none; None if neither fits its signature."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(finaliser)
     except (TypeError, ValueError):  # a callable without a signature, such as some built-ins
         return True
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(parameter.kind in (*by_position, inspect.Parameter.VAR_POSITIONAL) for parameter in parameters)
+    for count in (1, 0):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            continue
+        return count == 1
+    return None
 
 
-def find_cycle(dependencies: Tuple[Tuple[int, ...], ...]) -> Optional[List[int]]:
-    """One cycle, as ``[a, b, a]`` where b depends on a; None if there is none.
+#: Cycles that are told of one sequence.
+MAX_CYCLES = 10
 
-    Kahn's algorithm first; then, among the steps it could not place, each of which
-    has an unplaced dependency, walking from dependency to dependency must come back
-    to where it has been.
+
+def find_cycles(dependencies: Sequence[Sequence[int]]) -> List[List[int]]:
+    """Cycles without a common step, each as ``[a, b, a]`` where b depends on a; empty if the graph has none.
+
+    Kahn's algorithm places what it can. Among the steps that it could not place, each
+    has an unplaced dependency, so that walking from dependency to dependency must come
+    back to where it has been. That cycle then counts as placed, and Kahn goes on.
     """
     waiting = [len(sources) for sources in dependencies]
     dependents: List[List[int]] = [[] for _ in dependencies]
     for target, sources in enumerate(dependencies):
         for source in sources:
             dependents[source].append(target)
+    placed = [False] * len(waiting)
     ready = [i for i, count in enumerate(waiting) if not count]
-    placed = 0
-    while ready:
-        placed += 1
-        for target in dependents[ready.pop()]:
-            waiting[target] -= 1
-            if not waiting[target]:
-                ready.append(target)
-    if placed == len(dependencies):
-        return None
-    seen: Dict[int, int] = {}
-    path: List[int] = []
-    here = next(i for i, count in enumerate(waiting) if count)
-    while here not in seen:
-        seen[here] = len(path)
-        path.append(here)
-        here = next(source for source in dependencies[here] if waiting[source])
-    cycle = path[seen[here] :]
-    cycle.append(here)
-    cycle.reverse()
-    return cycle
+    cycles: List[List[int]] = []
+    first = 0
+    while True:
+        while ready:
+            here = ready.pop()
+            placed[here] = True
+            for target in dependents[here]:
+                waiting[target] -= 1
+                if not waiting[target] and not placed[target]:
+                    ready.append(target)
+        while first < len(placed) and placed[first]:
+            first += 1
+        if first == len(placed) or len(cycles) == MAX_CYCLES:
+            return cycles
+        seen: Dict[int, int] = {}
+        path: List[int] = []
+        here = first
+        while here not in seen:
+            seen[here] = len(path)
+            path.append(here)
+            here = next(source for source in dependencies[here] if not placed[source])
+        ready = path[seen[here] :]
+        for member in ready:
+            placed[member] = True
+        cycles.append([here, *reversed(ready)])

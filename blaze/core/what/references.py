@@ -3,19 +3,22 @@
 A parameter's value is compiled to a template: a constant, a reference, or a list,
 tuple or dict that contains one. Evaluating a template makes fresh containers, so a
 block that changes its argument changes nobody else's. Outputs themselves are handed
-on as they are and never scanned for references.
+on as they are and never scanned for references; neither are sets and the keys of dicts.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 from ..ground.errors import Fault, ReferenceFailed
-from ..ground.names import did_you_mean
+from .checker import MAX_DEPTH, clipped
+from .naming import listed, near_name
+from .refusals import with_article
 
-#: Deepest nesting of lists and dicts in a parameter.
-MAX_DEPTH = 100
+#: Keys of an output among which a near one is looked up.
+MAX_LOOKED_UP = 200
 
 
 class Outputs(List[Any]):
@@ -59,8 +62,9 @@ def parse_reference(text: str) -> Optional[Reference]:
 class Value(NamedTuple):
     """A compiled parameter value."""
 
-    #: None for a constant and for a whole output.
+    #: None for what may be handed on as it is, and for a whole output.
     template: Optional[Template]
+    #: What the template gives, if it refers to nothing.
     constant: Any
     #: Index of the step whose whole output this is, for the fast path; else None.
     whole: Optional[int]
@@ -88,8 +92,8 @@ def compile_value(
             return Value(None, None, None, ())
         if not reference.path:
             return Value(None, None, source, (source,))
-        return Value(_walker(reference, source), None, None, (source,))
-    if not isinstance(value, (list, tuple, dict)):
+        return Value(_walker(reference, source, parameter), None, None, (source,))
+    if not isinstance(value, (list, tuple, dict, *_FLAT)):
         return Value(None, value, None, ())
     sources: Set[int] = set()
     try:
@@ -102,28 +106,67 @@ def compile_value(
     if template is None:
         return Value(None, value, None, ())
     if not sources:
-        return Value(None, template(Outputs(0)), None, ())
+        return Value(None if share else template, template(Outputs(0)), None, ())
     return Value(template, None, None, tuple(sorted(sources)))
 
 
-def copier(value: Any) -> Template:
-    """A template for a constant that every call gets a copy of, down to its leaves."""
-    return lambda outputs: _copy(value)
+def copied(value: Any) -> Any:
+    """The value with its lists, dicts, sets and tuples made anew; what else is in it stays the same object.
+
+    What contains itself or is nested too deep is no parameter, and comes back as it was
+    from there on, to be refused by :func:`compile_value`.
+    """
+    return _copy(value, {}, 0)
 
 
-def _copy(value: Any) -> Any:
-    kind = type(value)
-    if kind is list:
-        return [_copy(item) for item in value]
-    if kind is dict:
-        return {key: _copy(item) for key, item in value.items()}
-    if kind is set:
-        return set(value)
-    return value
+def _copy(value: Any, made: Dict[int, Any], depth: int) -> Any:
+    """``made`` holds the copies by the original's id: an object that occurs twice does so in the copy."""
+    if not isinstance(value, (list, dict, tuple, *_FLAT)) or depth > MAX_DEPTH:
+        return value
+    if id(value) in made:
+        return made[id(value)]
+    if isinstance(value, tuple):
+        items = [_copy(item, made, depth + 1) for item in value]
+        return value if all(map(_is, items, value)) else _remade(value, items)
+    fresh = made[id(value)] = _shallow(value)
+    if not isinstance(value, _FLAT):
+        for key, item in _items(value):
+            changed = _copy(item, made, depth + 1)
+            if changed is not item:
+                fresh[key] = changed
+    return fresh
+
+
+def _shallow(value: Any) -> Any:
+    # An OrderedDict, a defaultdict and the like know best how they are copied; the plain kinds are quicker so.
+    return value.copy() if type(value) in (list, dict, set) else copy.copy(value)
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _items(value: Any) -> Iterable[Tuple[Any, Any]]:
+    """Keys or positions of a dict, list or tuple, with what stands there."""
+    return value.items() if isinstance(value, dict) else enumerate(value)
+
+
+def _remade(original: Tuple[Any, ...], items: List[Any]) -> Any:
+    """A tuple of other items; of a tuple's subclasses only named tuples are known to be made of their items."""
+    if type(original) is tuple:
+        return tuple(items)
+    make = getattr(original, "_make", None)
+    return make(items) if make else original
 
 
 class _TooDeep(Exception):
     pass
+
+
+#: Containers of nothing that can be changed.
+_FLAT = (set, bytearray)
+#: Types of which many may stand in a list; nothing has to be made of them.
+_PLAIN = frozenset({int, float, bool, type(None)})
 
 
 def _compile_container(
@@ -139,6 +182,8 @@ def _compile_container(
 ) -> Optional[Template]:
     """A template for a list, tuple, dict or string; None for what may be handed on as it is."""
     if isinstance(value, str):
+        if not value.startswith("@"):
+            return None
         compiled = compile_value(value, index, step, where, parameter, faults, share=share)
         sources.update(compiled.sources)
         if compiled.whole is not None:
@@ -146,45 +191,32 @@ def _compile_container(
             return lambda outputs: outputs[whole]
         if compiled.template is not None:
             return compiled.template
-        return None if compiled.constant is value else _constant(compiled.constant)
-    kind = type(value)
-    # Subclasses (named tuples, ordered dicts) may not rebuild from their items: left as they are.
-    if kind not in (list, tuple, dict):
-        return None
+        return _constant(compiled.constant)
+    if not isinstance(value, (list, tuple, dict)):
+        return (lambda outputs: _shallow(value)) if isinstance(value, _FLAT) and not share else None
     if depth >= MAX_DEPTH:
         raise _TooDeep
-    items = list(value.values()) if kind is dict else list(value)
     templates = [
-        _compile_container(item, index, step, where, parameter, faults, sources, share, depth + 1) for item in items
+        (key, _compile_container(item, index, step, where, parameter, faults, sources, share, depth + 1))
+        for key, item in _items(value)
+        if type(item) not in _PLAIN
     ]
-    dynamic = [(position, template) for position, template in enumerate(templates) if template is not None]
-    if not dynamic:
-        return None if share or kind is tuple else copier(value)
-    if kind is dict:
-        keys = list(value)
-        keyed = [(keys[position], template) for position, template in dynamic]
-        return lambda outputs: _fill_dict(value, keyed, outputs)
-    if kind is tuple:
-        return lambda outputs: tuple(_fill_list(value, dynamic, outputs))
-    return lambda outputs: _fill_list(value, dynamic, outputs)
+    dynamic = [(key, template) for key, template in templates if template is not None]
+    if isinstance(value, tuple):
+        return (lambda outputs: _remade(value, _filled(list(value), dynamic, outputs))) if dynamic else None
+    if not dynamic and share:
+        return None
+    return lambda outputs: _filled(_shallow(value), dynamic, outputs)
 
 
 def _constant(value: Any) -> Template:
     return lambda outputs: value
 
 
-def _fill_dict(value: Dict[Any, Any], keyed: List[Tuple[Any, Template]], outputs: Outputs) -> Dict[Any, Any]:
-    filled = dict(value)
-    for key, template in keyed:
-        filled[key] = template(outputs)
-    return filled
-
-
-def _fill_list(value: Sequence[Any], dynamic: List[Tuple[int, Template]], outputs: Outputs) -> List[Any]:
-    filled = list(value)
-    for position, template in dynamic:
-        filled[position] = template(outputs)
-    return filled
+def _filled(fresh: Any, dynamic: List[Tuple[Any, Template]], outputs: Outputs) -> Any:
+    for key, template in dynamic:
+        fresh[key] = template(outputs)
+    return fresh
 
 
 def _find(
@@ -196,10 +228,10 @@ def _find(
     parameter: str,
     faults: List[Fault],
 ) -> Optional[int]:
-    shown = text if len(text) <= 80 else text[:77] + "..."
+    shown = clipped(text)[1:-1]
     source = index.get(reference.step)
     if source is None:
-        near = did_you_mean(reference.step, index, "@")
+        near = near_name(reference.step, index, faults, "@")
         faults.append(
             Fault(
                 where,
@@ -217,47 +249,64 @@ def _find(
     return source
 
 
-def _walker(reference: Reference, source: int) -> Template:
+def _walker(reference: Reference, source: int, parameter: str) -> Template:
     def walk(outputs: Outputs) -> Any:
         value = outputs[source]
         if value is None and source in outputs.absent:
             return None
         for position, part in enumerate(reference.path):
-            value = _enter(value, part, reference, position)
+            try:
+                value = _enter(value, part)
+            except Exception as error:
+                what = str(error) if isinstance(error, _NoEntry) else f"raises {clipped(error)}"
+                walked = ".".join((reference.step, *reference.path[:position]))
+                raise ReferenceFailed(
+                    f"parameter '{parameter}': '{reference.text}' can't be followed: the output '{walked}' {what}"
+                ) from (None if isinstance(error, _NoEntry) else error)
         return value
 
     return walk
 
 
-def _enter(value: Any, part: str, reference: Reference, position: int) -> Any:
+class _NoEntry(Exception):
+    """A value has no such part; the text goes on after "the output '...'"."""
+
+
+def _enter(value: Any, part: str) -> Any:
     """One part of a path: a mapping key, else an index, else an attribute."""
     if isinstance(value, Mapping):
         if part in value:
             return value[part]
         if _is_index(part) and int(part) in value:
             return value[int(part)]
-        known = [str(key) for key in list(value)[:20]]
-        raise _failed(reference, position, f"has no key '{part}'{did_you_mean(part, known)}; it has {known}")
+        _no_key(value, part)
     if _is_index(part) and hasattr(type(value), "__getitem__"):
         try:
             return value[int(part)]
-        except (IndexError, KeyError):
-            size = len(value) if hasattr(value, "__len__") else "unknown"
-            raise _failed(reference, position, f"has no item {part}; its length is {size}") from None
+        except LookupError:
+            length = f"; its length is {len(value)}" if hasattr(value, "__len__") else ""
+            raise _NoEntry(f"has no item {part}{length}") from None
     if not part.startswith("__"):
         try:
             return getattr(value, part)
         except AttributeError:
             pass
-    kind = "None" if value is None else f"a {type(value).__name__}"
-    raise _failed(reference, position, f"is {kind}, which has no '{part}'")
+    if hasattr(type(value), "keys") and hasattr(type(value), "__getitem__"):
+        # What dict(value) would take, such as a row of sqlite3.
+        try:
+            return value[part]
+        except LookupError:
+            _no_key(list(value.keys()), part)
+    kind = "None" if value is None else with_article(type(value).__name__)
+    raise _NoEntry(f"is {kind}, which has no '{part}'")
+
+
+def _no_key(keys: Iterable[Any], part: str) -> NoReturn:
+    known = [str(key) for key in keys]
+    near = near_name(part, known[:MAX_LOOKED_UP])
+    raise _NoEntry(f"has no key '{part}'" + (near or (f"; it has {listed(known)}" if known else "; it is empty")))
 
 
 def _is_index(part: str) -> bool:
     # Bounded: int() of a very long run of digits is slow, and refused by newer Pythons.
     return len(part) <= 18 and (part.isascii() and (part.isdigit() or (part[0] == "-" and part[1:].isdigit())))
-
-
-def _failed(reference: Reference, position: int, what: str) -> ReferenceFailed:
-    walked = ".".join((reference.step, *reference.path[:position]))
-    return ReferenceFailed(f"'{reference.text}' can't be followed: the output '{walked}' {what}")

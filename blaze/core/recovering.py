@@ -1,0 +1,101 @@
+"""Taking over recorded runs: at a start, what dead schedulers and clean stops left; on demand, a retry."""
+
+from __future__ import annotations
+
+from typing import List
+
+from .do.result import RunHandle
+from .do.resuming import CannotResume, apply_halt, restore, reusable
+from .ground.errors import BlazeError, NotFound, ValidationError
+from .ground.names import did_you_mean, new_run_id
+from .ground.status import RunStatus
+from .remember.instances import dead_instances
+from .remember.recorder import NewRun
+from .remember.recovery import StoredRun, adopt, insert_retry, load_run, load_steps
+from .seq import BlazeSequence
+from .session import Session
+from .what.plan import Plan
+from .what.values import loads
+
+
+def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> None:
+    """Take over the open runs whose owner is dead or has left them, as far as their sequences are known here."""
+    known = frozenset(sequences)
+    for dead in dead_instances(session.instances):
+        try:
+            adopted, failed, left = adopt(session.journal, session.instance_id, dead.instance_id, known, max_recoveries)
+            if not left:
+                dead.bury()
+        finally:
+            dead.close()
+        for run_id in failed:
+            session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
+        for stored in adopted:
+            _resume(session, sequences, stored)
+    for stored in adopt(session.journal, session.instance_id, None, known, max_recoveries)[0]:
+        _resume(session, sequences, stored)
+
+
+def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> None:
+    try:
+        plan = _plan_of(session, sequences, stored)
+        run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
+    except (CannotResume, ValidationError) as error:
+        session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
+        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
+        session.engine.flush()
+        return
+    session.logger.info(
+        "resuming run %s of '%s': %d of %d steps are done",
+        stored.run_id,
+        stored.seq_id,
+        run.final - run.open,
+        run.final,
+    )
+    session.begin(run, apply_halt(run, stored))
+
+
+def retry(session: Session, sequences: BlazeSequence, run_id: str, from_steps: List[str]) -> RunHandle:
+    """A new run that takes over what an ended one completed; see ``Blaze.retry``."""
+    original = load_run(session.journal, run_id)
+    if not RunStatus(original.status).ended:
+        raise BlazeError(f"run {run_id} is {original.status}; only a run that has ended can be retried")
+    if original.seq_id not in sequences:
+        raise NotFound(f"run {run_id} is of sequence '{original.seq_id}', which this process does not have")
+    plan = _plan_of(session, sequences, original)
+    for step in from_steps:
+        if step not in plan.index:
+            raise NotFound(f"there is no step {step!r} in '{original.seq_id}'{did_you_mean(step, plan.index)}")
+    reused = reusable(plan, original, load_steps(session.journal, original.key), from_steps)
+    now = session.clock.time()
+    new = NewRun(
+        new_run_id(),
+        original.seq_id,
+        plan.definition,
+        plan.digest,
+        original.parameters,
+        now,
+        plan.deadline(now),
+        session.instance_id,
+        len(plan.steps),
+        retry_of=original.run_id,
+    )
+    key = insert_retry(session.journal, session.recorder.results, new, original, reused)
+    stored = load_run(session.journal, new.run_id)
+    return session.begin(restore(session.engine, plan, stored, load_steps(session.journal, key)))
+
+
+def _plan_of(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Plan:
+    """Today's plan for a recorded run, with its stored parameters."""
+    sequence = sequences[stored.seq_id]
+    executors = session.engine.executors
+    if stored.parameters is None:
+        return sequence.plan(None, executors)
+    blocks = sequence.definition.blocks
+    hints = {
+        (step.step_name, name): hint
+        for step in sequence.definition.steps
+        if step.block_name in blocks
+        for name, hint in blocks[step.block_name].signature.hints.items()
+    }
+    return sequence.plan(loads(stored.parameters, hints), executors)
