@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
 
 from .do.engine import Engine
 from .do.result import RunHandle
@@ -23,8 +22,7 @@ from .logger import BlazeLogger
 from .remember.database import FILE_NAME, prepare_directory
 from .remember.instances import InstanceLock
 from .remember.journal import Journal
-from .remember.recorder import Recorder
-from .remember.recovery import release
+from .remember.recorder import Recorder, release_runs
 
 if TYPE_CHECKING:
     from .remember.retention import Retention
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
 TIDY_EVERY = 60.0
 
 
-@dataclass
-class Settings:
+class Settings(NamedTuple):
     """The settings of a scheduler; see ``Blaze``."""
 
     state_dir: Path
@@ -44,9 +41,10 @@ class Settings:
     logger: Optional[BlazeLogger]
     name: Optional[str]
     keep_outputs: bool
-    clock: Clock = field(default_factory=Clock)
-    executors: Dict[str, Executor] = field(default_factory=dict)
-    retention: Optional[Retention] = None
+    clock: Clock
+    executors: Dict[str, Executor]
+    #: None: the default.
+    retention: Optional[Retention]
 
 
 class Session:
@@ -139,7 +137,7 @@ class Session:
         self.engine.close(grace)
         try:
             if self.lock is not None:
-                release(self.journal, self.instance_id)
+                release_runs(self.journal, self.instance_id)
         except StateError as error:
             # The lock goes, so the next start sees a dead owner and takes its runs over all the same.
             self.logger.error("the open runs could not be released: %s", error)

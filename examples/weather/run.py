@@ -50,6 +50,11 @@ class Kill(NamedTuple):
     recorded: int
     told: str
 
+    def is_due(self, state: StateManager, run_id: str) -> bool:
+        """Whether the others are safe; and the step itself, if it is still at work, is recorded as RUNNING."""
+        running = any(step.name == self.step and step.status is BlockStatus.RUNNING for step in state.steps(run_id))
+        return recorded(state, run_id) >= self.recorded and (running or self.event == "end")
+
 
 KILLS = (
     Kill("extremes", "start", 5, "in the middle of 'extremes'"),
@@ -99,7 +104,7 @@ def run_until_killed(state_dir: Path, kill: Kill) -> None:
 
     def die(event: str, context: StepContext) -> None:
         if (context.step, event) == (kill.step, kill.event):
-            while recorded(scheduler.state, context.run_id) < kill.recorded:
+            while not kill.is_due(scheduler.state, context.run_id):
                 time.sleep(0.002)
             os.kill(os.getpid(), signal.SIGKILL)  # no handler, no clean-up, no goodbye
 

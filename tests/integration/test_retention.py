@@ -397,7 +397,8 @@ def test_two_processes_may_prune_the_same_file(history: History) -> None:
     finally:
         other.close()
     assert kept(history) == ids(*runs[-5:])
-    assert StateManager.of_journal(history.journal).integrity() == []
+    with StateManager.of_journal(history.journal) as state:
+        assert state.integrity() == []
 
 
 # -------------------------------------------------------------------- what it costs when there is nothing to do
@@ -503,7 +504,8 @@ def test_the_file_shrinks_a_little_at_a_time(history: History) -> None:
     assert path.stat().st_size < 2_000_000
     assert largest_log < 4_000_000, "-wal < 16 MB in steady state, of which deleting may not take much (R47)"
     assert steps > 4, "it gave everything back in one long transaction"
-    assert StateManager.of_journal(history.journal).integrity() == []
+    with StateManager.of_journal(history.journal) as state:
+        assert state.integrity() == []
 
 
 def test_some_free_pages_are_kept_since_they_are_soon_used_again(history: History) -> None:

@@ -571,7 +571,7 @@ BAD_SETTINGS = [
     ("persist_result", "no", "persist_result is True or False, got str 'no'"),
     ("persist_result", 1, "got int 1"),
     ("persist_result", None, "got None"),
-    ("executor", "", "executor is \"thread\", \"process\" or the name of an executor, got str ''"),
+    ("executor", "", 'executor is "thread", "process" or the name of an executor, got str \'\''),
     ("executor", None, "got None"),
     ("executor", 5, "got int 5"),
     ("data_model", dict, "data_model is a dataclass or a class with model_validate"),

@@ -7,6 +7,7 @@ nothing is recorded; the steps then take the same way but for the commit.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -53,6 +54,7 @@ class Engine:
         keep_log: Optional[KeepLog] = None,
         keeps_prints: bool = False,
     ) -> None:
+        _refuse_in_unguarded_script()
         self.clock = clock or Clock()
         self.monotonic = self.clock.monotonic
         self.journal = journal
@@ -335,6 +337,13 @@ class Engine:
 
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)
+
+
+def _refuse_in_unguarded_script() -> None:
+    """In the process of a block that is importing the parent's script: the script's own runs are not made again."""
+    child_main = sys.modules.get("blaze.core.do.child_main")
+    if child_main is not None:
+        child_main.refuse_unguarded_call()
 
 
 class _Settlement:

@@ -31,3 +31,10 @@ def retry_delay(policy: RetryPolicy, attempt: int, error: BaseException, spread:
         delay = policy.max_delay
     delay = min(delay, policy.max_delay)
     return min(delay * (1.0 + policy.jitter * spread), policy.max_delay)
+
+
+def draw_spread() -> float:
+    """Where within its jitter a delay falls: a number from -1 to 1, by lot."""
+    import random  # for jitter only: kept out of the start-up
+
+    return random.uniform(-1.0, 1.0)

@@ -10,7 +10,6 @@ list, which is a deque and needs none.
 
 from __future__ import annotations
 
-import random
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -28,7 +27,7 @@ from .failure import Failure, describe
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
 from .result import RunResult, StepResult
-from .retrying import retry_delay
+from .retrying import draw_spread, retry_delay
 from .rules import mixture_of, skip_reason, starts
 from .run_log import RunLog
 
@@ -346,7 +345,7 @@ class Run:
         policy = step.retry
         reason = verdict or ("crashed" if isinstance(error, BlockCrashed) else None)
         failure = describe(error, step.name, attempt.attempt, policy.retries + 1, self._told(step), reason)
-        spread = random.uniform(-1.0, 1.0) if policy.jitter else 0.0
+        spread = draw_spread() if policy.jitter else 0.0
         ready: List[Item] = []
         delay: Optional[float] = None
         with self.lock:

@@ -10,7 +10,7 @@ import os
 import pickle
 import reprlib
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any
 
 from ..ground.errors import StateError
 
@@ -20,16 +20,6 @@ INLINE_LIMIT = 64 * 1024
 PREVIEW_LIMIT = 200
 #: Fixed, so that every supported Python reads what any other wrote.
 PICKLE_PROTOCOL = 5
-
-
-class Stored(NamedTuple):
-    """An output as it goes into the database."""
-
-    #: The pickle, if it is small.
-    inline: Optional[bytes]
-    #: Name of the file below ``results/``, if it is large.
-    spilled: Optional[str]
-    preview: str
 
 
 class NotStorable(Exception):

@@ -13,7 +13,6 @@ import sqlite3
 import stat
 from pathlib import Path
 from typing import Iterator, Optional
-from urllib.parse import quote
 
 from ..ground.errors import Fault, StateError, ValidationError
 from . import schema
@@ -124,6 +123,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that can't write, for queries. Raises :class:`StateError` if there is no state yet."""
     if not path.exists():
         raise StateError(f"there is no state in {path.parent} yet")
+    from urllib.parse import quote  # for readers only: kept out of the start-up
+
     with _explained(path):
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro",

@@ -46,6 +46,9 @@ RUN_ENDED_BY_RULE = f"""
 UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = CAST(strftime('%s', 'now') AS REAL)
 WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
 
+RUNS_RELEASED = f"""
+UPDATE runs SET owner = NULL WHERE owner = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
+
 RUN_HALTED = """
 UPDATE runs SET cancel = ? WHERE id = ? AND cancel IS NULL"""
 
@@ -263,6 +266,11 @@ class Recorder:
         if (run_id, name) not in self._warned:
             self._warned.add((run_id, name))
             log.warning(message)
+
+
+def release_runs(journal: Journal, owner: str) -> None:
+    """A clean stop: leave the open runs to the next start, without counting a crash."""
+    journal.transaction(lambda cursor: cursor.execute(RUNS_RELEASED, (owner,)))
 
 
 def insert_run(cursor: sqlite3.Cursor, run: NewRun) -> int:

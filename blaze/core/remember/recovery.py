@@ -101,15 +101,6 @@ def adopt(
     return journal.transaction(work)
 
 
-def release(journal: Journal, owner: str) -> None:
-    """A clean stop: leave the open runs to the next start, without counting a crash."""
-    journal.transaction(
-        lambda cursor: cursor.execute(
-            "UPDATE runs SET owner = NULL WHERE owner = ? AND status IN ('PENDING', 'RUNNING')", (owner,)
-        )
-    )
-
-
 def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
     """Cancel an open run that no process has in hand; whether it was open.
 
