@@ -106,6 +106,7 @@ class Blaze:
         )  # fmt: skip
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
+        self._recovered: List[RunHandle] = []
         self._started = False
         self._stopped = False
         if auto_start:
@@ -125,10 +126,11 @@ class Blaze:
             self._stopped = False
             session = self._open()
             self._started = True
+            self._recovered = []
             if session.has_left_overs():
                 from .recovering import recover
 
-                recover(session, self.sequences, self.max_recoveries)
+                self._recovered = recover(session, self.sequences, self.max_recoveries)
         return self
 
     def stop(self, shutdown: bool = False, grace: Optional[float] = None) -> None:
@@ -249,8 +251,16 @@ class Blaze:
         """The handle of a run that this scheduler has in hand or took over. Raises :class:`NotFound`."""
         run = self._open().engine.runs.get(run_id)
         if run is None:
+            for handle in self._recovered:
+                if handle.run_id == run_id:
+                    return handle
             raise NotFound(f"run {run_id!r} is not going on in this scheduler")
         return RunHandle(run)
+
+    @property
+    def recovered(self) -> List[RunHandle]:
+        """The runs that the last :meth:`start` took over, those that have ended since among them."""
+        return list(self._recovered)
 
     @property
     def runs(self) -> List[RunHandle]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Optional
 
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
@@ -18,8 +18,9 @@ from .what.plan import Plan
 from .what.values import loads
 
 
-def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> None:
+def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> List[RunHandle]:
     """Take over the open runs whose owner is dead or has left them, as far as their sequences are known here."""
+    handles: List[Optional[RunHandle]] = []
     known = frozenset(sequences)
     for dead in dead_instances(session.instances):
         try:
@@ -30,13 +31,13 @@ def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> 
             dead.close()
         for run_id in failed:
             session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
-        for stored in adopted:
-            _resume(session, sequences, stored)
+        handles += [_resume(session, sequences, stored) for stored in adopted]
     for stored in adopt(session.journal, session.instance_id, None, known, max_recoveries)[0]:
-        _resume(session, sequences, stored)
+        handles.append(_resume(session, sequences, stored))
+    return [handle for handle in handles if handle is not None]
 
 
-def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> None:
+def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Optional[RunHandle]:
     try:
         plan = _plan_of(session, sequences, stored)
         run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
@@ -44,7 +45,7 @@ def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> No
         session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
         session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
         session.engine.flush()
-        return
+        return None
     session.logger.info(
         "resuming run %s of '%s': %d of %d steps are done",
         stored.run_id,
@@ -52,7 +53,7 @@ def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> No
         run.final - run.open,
         run.final,
     )
-    session.begin(run, apply_halt(run, stored))
+    return session.begin(run, apply_halt(run, stored))
 
 
 def retry(session: Session, sequences: BlazeSequence, run_id: str, from_steps: List[str]) -> RunHandle:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, TypeVar, Union
 
 from .ground.errors import AmbiguousName, Fault, NotFound, StateError
 from .ground.names import did_you_mean, name_fault
@@ -65,6 +65,8 @@ CANDIDATES = 10
 NEAR = 3
 #: Definitions kept parsed.
 CACHED_DEFINITIONS = 64
+
+T = TypeVar("T")
 
 
 class StateManager:
@@ -219,16 +221,20 @@ class StateManager:
         number = limit_of("limit", limit, faults)
         place = keys_of("attempt", cursor, 2, faults)
         refuse(faults)
-        key, _, definition = self._definition_of(run_id)
-        first, last = (0, len(definition.names)) if step is None else (definition.index_of(step),) * 2
-        after = (first, 0) if place is None else max((first, 0), (place[0], place[1]))
-        rows = self._source.read(queries.ATTEMPTS, (key, *after, last, number + 1))
-        items = [AttemptRecord(definition.name(row[0]), *row[1:]) for row in rows[:number]]
-        return Page(items, f"attempt-{rows[number - 1][0]}-{rows[number - 1][1]}" if len(rows) > number else None)
+
+        def ask(read: Read, key: int, _: int, definition: Definition) -> Page[AttemptRecord]:
+            first, last = (0, len(definition.names)) if step is None else (definition.index_of(step),) * 2
+            after = (first, 0) if place is None else max((first, 0), (place[0], place[1]))
+            rows = read(queries.ATTEMPTS, (key, *after, last, number + 1))
+            items = [AttemptRecord(definition.name(row[0]), *row[1:]) for row in rows[:number]]
+            more = len(rows) > number
+            return Page(items, f"attempt-{rows[number - 1][0]}-{rows[number - 1][1]}" if more else None)
+
+        return self._of_run(run_id, ask)
 
     def graph(self, run_id: str) -> RunGraph:
-        """What each step of a run depends on, and its block, as they were when the run began."""
-        definition = self._definition_of(run_id)[2]
+        """What each step of a run depends on, and its block, in the definition that the run follows."""
+        definition = self._of_run(run_id, lambda read, key, version, found: found)
         return RunGraph(
             {name: list(sources) for name, sources in zip(definition.names, definition.sources)},
             dict(zip(definition.names, definition.blocks)),
@@ -379,18 +385,21 @@ class StateManager:
             raise NotFound(f"there is no run {shown(run_id)}")
         return run_id
 
-    def _definition_of(self, run_id: str) -> Tuple[int, int, Definition]:
-        """Key and definition of a run, the latter as a key and parsed."""
+    def _of_run(self, run_id: str, ask: Callable[[Read, int, int, Definition], T]) -> T:
+        """What ``ask(read, key, definition's key, definition)`` finds out about a run, all at one instant.
+
+        A run that is resumed after its sequence changed gets another definition, and its steps other places.
+        """
         checked = self._checked(run_id)
 
-        def work(read: Read) -> Optional[Tuple[int, int, Definition]]:
+        def work(read: Read) -> Tuple[T, ...]:
             rows = read(queries.RUN_AND_DEFINITION, (checked,))
-            return (rows[0][0], rows[0][1], self._definition(read, rows[0][2])) if rows else None
+            return tuple(ask(read, key, version, self._definition(read, digest)) for key, version, digest in rows)
 
         found = self._source.snapshot(work)
-        if found is None:
+        if not found:
             self._no_run(run_id)
-        return found
+        return found[0]
 
     def _definition(self, read: Read, digest: str) -> Definition:
         found = self._definitions.get(digest)
@@ -409,18 +418,21 @@ class StateManager:
 
     def _steps(self, run_id: str, start: int, stop: Optional[int]) -> Tuple[List[StepRecord], int]:
         """The steps from ``start`` to before ``stop``, and how many there are in all."""
-        key, _, definition = self._definition_of(run_id)
-        total = len(definition.names)
-        end = total if stop is None else min(stop, total)
-        rows = {row[0]: row for row in self._source.read(queries.STEPS, (key, start, end))}
-        return [step_of(definition, index, rows.get(index)) for index in range(start, end)], total
+
+        def ask(read: Read, key: int, _: int, definition: Definition) -> Tuple[List[StepRecord], int]:
+            total = len(definition.names)
+            end = total if stop is None else min(stop, total)
+            rows = {row[0]: row for row in read(queries.STEPS, (key, start, end))}
+            return [step_of(definition, index, rows.get(index)) for index in range(start, end)], total
+
+        return self._of_run(run_id, ask)
 
     def _place(
         self, run_id: Optional[str], seq_id: Optional[str], step: Optional[str]
     ) -> Tuple[Optional[int], Optional[List[Tuple[int, int]]]]:
         """Where lines are looked for: the run's key, and the step as pairs of definition and index."""
         if run_id is not None:
-            key, version, definition = self._definition_of(run_id)
+            key, version, definition = self._of_run(run_id, lambda read, *found: found)
             if seq_id is not None:
                 run = self.find_run(run_id)
                 if run.seq_id != seq_id:

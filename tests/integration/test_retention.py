@@ -144,10 +144,16 @@ def test_a_long_run_is_as_old_as_its_end(memory: History) -> None:
 
 def test_open_runs_are_never_deleted(memory: History) -> None:
     still_open = [memory.run(status=status, at=NEW_YEAR) for status in (PENDING, RUNNING)]
+    for run in still_open:
+        memory.completed(run, 0, "fetch", [1])
+        memory.failed(run, 1)
+        memory.log(run, "line")
     memory.run(at=NEW_YEAR)
     newest = memory.run(at=NEW_YEAR + 1000 * DAY)
     prune_all(memory, Retention(runs=1, days=1))
     assert kept(memory) == ids(*still_open, newest)
+    for table, rows in (("steps", 4), ("attempts", 2), ("logs", 2)):
+        assert len(memory.column(f"SELECT 1 FROM {table}")) == rows
 
 
 def test_a_run_stays_while_a_run_that_was_retried_from_it_is_open(memory: History) -> None:
@@ -506,6 +512,22 @@ def test_the_file_shrinks_a_little_at_a_time(history: History) -> None:
     assert steps > 4, "it gave everything back in one long transaction"
     with StateManager.of_journal(history.journal) as state:
         assert state.integrity() == []
+
+
+def test_the_log_stays_small_however_much_is_deleted(history: History) -> None:
+    """R47: "-wal < 16 MB in steady state"."""
+    assert history.state_dir is not None
+    for _ in range(2500):
+        history.run(graph=(), error="x" * 500)
+        if history.recorder.journal._commits > 200:
+            with history.journal.lock:
+                history.journal.checkpoint()
+    log = history.state_dir / "blaze.db-wal"
+    before = log.stat().st_size
+    assert before < 8_000_000
+    while prune(history.journal, history.recorder.results, Retention(runs=10, days=None), history.at, batch=10):
+        assert log.stat().st_size <= max(before, 1_000_000)
+    assert len(kept(history)) == 10
 
 
 def test_some_free_pages_are_kept_since_they_are_soon_used_again(history: History) -> None:

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from blaze import Blaze, BlazeBlock, BlazeSequence, Clock, SeqBlockData
 
 #: Seconds after which a test gives up waiting for what should have happened at once.
-PATIENCE = 15.0
+PATIENCE = 10.0
 
 
 def wait_until(condition, what="it"):
@@ -109,9 +109,9 @@ class Way:
 class HandClock(Clock):
     """Time that moves only when told to."""
 
-    def __init__(self):
+    def __init__(self, now=1_000.0):
         super().__init__()
-        self._now = 1_000.0
+        self._now = now
         self._looks = 0
         self._changed = threading.Condition()
         self._event = None

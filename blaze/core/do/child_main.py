@@ -203,8 +203,7 @@ class _Servant:
                 raise BlazeError(f"the main module {name!r} can't be found in the process")
             code = spec.loader.get_code(name)  # type: ignore[attr-defined]
             path, module.__package__, module.__spec__ = spec.origin, spec.parent, spec
-        else:
-            assert path is not None
+        elif path is not None:
             with io.open_code(path) as file:
                 code = compile(file.read(), path, "exec")
         module.__file__ = path

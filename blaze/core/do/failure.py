@@ -1,4 +1,8 @@
-"""Telling what failed: the step, the attempt, its arguments, the user's own frames."""
+"""Telling what failed: the step, the attempt, its arguments, the user's own frames.
+
+Exceptions and arguments are the user's objects, and asking them for their text runs the
+user's code: whatever that raises, SystemExit included, is named in the story instead.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, List, NamedTuple, Optional
 
-from ..ground.errors import BlazeError
 from ..remember.codec import preview
 
 #: Parameters whose values are never shown.
@@ -18,6 +21,8 @@ SECRET = re.compile(r"passw|token|secret|api_?key|(^|_)key$|credential|authoriza
 #: Longest text of one argument and of all, in characters.
 ARGUMENT_LIMIT = 120
 ARGUMENTS_LIMIT = 1000
+#: Longest traceback, in characters: beyond it its two ends.
+TRACEBACK_LIMIT = 32 * 1024
 #: Most frames of a traceback that are kept: the outermost and the innermost.
 FRAME_LIMIT = 50
 
@@ -76,7 +81,7 @@ def one_line(error: BaseException) -> str:
     """``type: message``, the message as the exception tells it."""
     try:
         text = str(error)
-    except Exception as inner:
+    except BaseException as inner:
         text = f"<its str() raised {type(inner).__name__}>"
     if len(text) > 4000:
         text = text[:4000] + f"... ({len(text)} characters in all)"
@@ -107,14 +112,19 @@ def _masked(value: Any, depth: int = 0) -> Any:
 
 def user_frames(error: BaseException) -> str:
     """The traceback without Blaze's own frames, which tell the user nothing."""
-    remote = getattr(error, "blaze_traceback", None)
-    if isinstance(remote, str):
-        return remote
     try:
+        remote = getattr(error, "blaze_traceback", None)
+        if isinstance(remote, str):
+            return remote
         told = traceback.TracebackException(type(error), error, _first_user_frame(error.__traceback__), limit=None)
         _shorten(told)
-        return "".join(told.format()).rstrip()
-    except Exception as inner:  # a broken __str__, a source file that is gone
+        text = "".join(told.format()).rstrip()
+        return (
+            text
+            if len(text) <= TRACEBACK_LIMIT
+            else f"{text[: TRACEBACK_LIMIT // 2]}\n...\n{text[-TRACEBACK_LIMIT // 2 :]}"
+        )
+    except BaseException as inner:  # a broken __str__, a source file that is gone
         return f"{type(error).__name__} (its traceback can't be shown: {type(inner).__name__})"
 
 
@@ -129,7 +139,3 @@ def _shorten(told: traceback.TracebackException) -> None:
     if len(told.stack) > FRAME_LIMIT:
         half = FRAME_LIMIT // 2
         told.stack[half:-half] = []
-
-
-class FinaliserFailed(BlazeError):
-    """The function under ``@sequences.sequence`` raised; ``__cause__`` is its exception."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .attempt import Attempt
 
 #: A part of some work: an object with ``perform(index, worker)``, which returns the
-#: next item for the same thread or None, and the index to give it.
+#: next item for the same thread or None, and the index to give it. A negative index is
+#: bookkeeping, which starts no block and is done even while the pool is held.
 Item = Tuple[Any, int]
 
 
@@ -58,7 +59,7 @@ class Worker(threading.Thread):
                 try:
                     item = item[0].perform(item[1], self)
                     while item is not None:
-                        if pool.held:
+                        if pool.held and item[1] >= 0:
                             pool.ready.appendleft(item)
                             break
                         item = item[0].perform(item[1], self)
@@ -118,6 +119,18 @@ class Pool:
         self.outcomes.append(item)
         self._wake()
 
+    def free_bookkeeping(self) -> None:
+        """While held: let the ends of runs that were queued before be written all the same."""
+        for _ in range(len(self.ready)):
+            try:
+                item = self.ready.popleft()
+            except IndexError:
+                return
+            if item[1] < 0:
+                self.push_outcome(item)
+            else:
+                self.ready.append(item)
+
     def _wake(self) -> bool:
         if self.held and not self.outcomes:
             return False
@@ -134,8 +147,9 @@ class Pool:
                 return False
             self._numbers += 1
             worker = Worker(self, self._numbers)
+            # Started under the lock: whoever closes the pool joins every worker that it sees.
+            worker.start()
             self.workers.add(worker)
-        worker.start()
         return True
 
     def park(self, worker: Worker) -> bool:

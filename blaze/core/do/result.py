@@ -84,6 +84,10 @@ class _Steps(Mapping[str, Any]):
             return run.outputs[index]
         raise NotFound(f"step '{name}' has no output: it is {run.status_of(index)}")
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry of this name, or ``default``."""
+        return self[name] if name in self else default
+
     def __iter__(self) -> Iterator[str]:
         run = self._result._run
         return (step.name for step in run.plan.steps if not self._only_outputs or run.has_output(step.index))

@@ -11,7 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set
 from ..ground.context import RunInfo
 from ..ground.errors import BlazeError, StateError
 from ..ground.status import BlockStatus
-from ..remember.recovery import StoredRun, StoredStep, load_output
+from ..remember.recovery import StoredRun, StoredStep, load_output, rewire
 from ..what.plan import Plan
 from .engine import Engine
 from .failure import Failure
@@ -61,6 +61,9 @@ def restore(engine: Engine, plan: Plan, stored: StoredRun, steps: Mapping[int, S
     info = RunInfo(stored.run_id, stored.seq_id, stored.scheduled_at, stored.job_id)
     run = engine.make_run(plan, info, stored.created_at, stored.deadline, stored.key)
     known = by_new_index(stored, steps, plan)
+    if engine.journal is not None and stored.graph != plan.definition:
+        rewire(engine.journal, stored, plan.definition, plan.digest, list(plan.index))
+        known = {index: step._replace(place=index) for index, step in known.items()}
     again = _made_again(plan, known)
     for index, step in known.items():
         if index not in again:
@@ -68,9 +71,14 @@ def restore(engine: Engine, plan: Plan, stored: StoredRun, steps: Mapping[int, S
     _load_outputs(engine, run, {index: step for index, step in known.items() if index not in again})
     run.waiting = [sum(1 for source in sources if not run.statuses[source].ended) for sources in plan.dependencies]
     run.open = sum(1 for status in run.statuses[: run.final] if not status.ended)
+    run.rows = frozenset(known)
     run.row = stored.status == "RUNNING"
     if stored.started_at is not None:
         run.began = stored.started_at - run.zero
+    # At the very end, since what is due may be started at once.
+    for index, step in known.items():
+        if run.statuses[index] is RETRYING and step.retry_at is not None:
+            engine.timekeeper.call_at(step.retry_at - run.zero, (run, index))
     return run
 
 
@@ -83,13 +91,14 @@ def _restore_step(engine: Engine, run: Run, index: int, step: StoredStep) -> Non
         # It was in flight: the same attempt is made again, under the same idempotency key.
         run.attempts[index] = max(0, step.attempts - 1)
         return
+    if step.status is RETRYING and (step.retry_at is None or step.retry_at <= engine.clock.time()):
+        return  # its time has come: it is started like a step that was never tried, under its next number
     run.statuses[index] = step.status
     if step.reason:
         run.reasons[index] = step.reason
     if step.status is RETRYING:
         run.retrying += 1
-        due = step.retry_at if step.retry_at is not None else engine.clock.time()
-        engine.timekeeper.call_at(due - run.zero, (run, index))
+        run.clean = False  # or begin() would start it with the other steps that wait for nothing
     elif step.status.ended:
         if step.attempts:
             run.ends.append(index)

@@ -22,9 +22,11 @@ def retry_delay(policy: RetryPolicy, attempt: int, error: BaseException, spread:
         return None
     if isinstance(error, Retry):
         if error.delay is not None:
-            return min(max(0.0, float(error.delay)), MAX_SECONDS)
+            return min(max(0.0, error.delay), MAX_SECONDS)
     elif not isinstance(error, policy.on):
         return None
+    if not policy.delay:
+        return 0.0
     try:
         delay = policy.delay * policy.backoff ** (attempt - 1)
     except OverflowError:

@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Optional, Tuple
 
 from ..ground.capture import flush_prints
 from ..ground.context import RunInfo
@@ -58,7 +58,7 @@ class Run:
         "engine", "plan", "info", "key", "lock", "context", "steps", "final", "statuses", "reasons", "attempts",
         "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
         "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "future", "on_log",
-        "log", "row", "ends", "retrying",
+        "log", "row", "rows", "ends", "retrying",
     )  # fmt: skip
 
     def __init__(
@@ -93,8 +93,9 @@ class Run:
         self.seconds_of: List[float] = [0.0] * (size + 1)
         #: Steps that have not ended, or whose end is not committed.
         self.open = size
-        #: No step has ended but COMPLETED, and nothing was halted.
-        self.clean = True
+        #: Every step starts whose dependencies have ended: none ended but COMPLETED, which
+        #: satisfies each rule that this plan uses, and nothing was halted.
+        self.clean = plan.starts_on_success
         #: Why nothing further starts.
         self.halted: Optional[str] = None
         self.failures: Dict[int, Failure] = {}
@@ -119,6 +120,8 @@ class Run:
         #: Whether the database has been told that the run runs.
         self.row = False
         self.ends: List[int] = []
+        #: Steps of a restored run that have a row already.
+        self.rows: FrozenSet[int] = frozenset()
         #: Steps that wait for their next attempt.
         self.retrying = 0
 
@@ -139,6 +142,8 @@ class Run:
             if status is RETRYING:
                 self.retrying -= 1
             elif status is not PENDING:
+                # Cancelled meanwhile. Whoever saw this attempt and asked it to stop finds it settled.
+                attempt.phase = OVER
                 worker.attempt = None
                 return None
             self.statuses[index] = RUNNING
@@ -200,7 +205,7 @@ class Run:
                 seconds,
                 value,
                 step.persist,
-                attempt.row or attempt.attempt > 1,
+                attempt.row or attempt.attempt > 1 or index in self.rows,
                 (self, index),
                 pickled,
             )
@@ -244,7 +249,7 @@ class Run:
             if not self.open:
                 self._all_ended(ready)
                 return ready
-            if self.clean and not self.ends:
+            if not self.rows:
                 return [(self, index) for index in self.plan.roots]
             for index, left in enumerate(self.waiting):
                 if not left and self.statuses[index] is PENDING:
@@ -369,9 +374,10 @@ class Run:
                     self.statuses[index] = FAILED
                     self.failures[index] = failure
                     self._record_attempt(attempt, failure, seconds)
-                    self._step_ended(index, FAILED, reason, ready, failure.message)
                     if self.plan.fail_stop and self.halted is None and index != self.final:
+                        # First, so that the steps behind this one are cancelled and not skipped.
                         self._halt("fail_stop", ready)
+                    self._step_ended(index, FAILED, reason, ready, failure.message)
             else:
                 self._record_attempt(attempt, failure, seconds)
                 self.statuses[index] = CANCELLED
@@ -519,7 +525,8 @@ class Run:
                 self.engine.recorder.run_halted(self.key, reason)
         engine = self.engine
         engine.timekeeper.ask_all(self, reason)
-        mine = engine.flush(engine.dispatch(ready))
+        # What is left of the run is bookkeeping: done here, since all workers may be busy or held.
+        mine = self._write_end() if ready else engine.flush()
         if mine is not None:
             engine.pool.push(mine)
         return True

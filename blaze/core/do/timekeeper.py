@@ -139,6 +139,8 @@ class Timekeeper:
         """Do all that is due; seconds until the next look."""
         engine = self._engine
         self._start_due(now)
+        if engine.pool.held:
+            engine.pool.free_bookkeeping()
         attempts = engine.attempts()
         self._watch_attempts(attempts, now)
         self._stop_overdue_runs(now)

@@ -75,12 +75,15 @@ class StateError(BlazeError):
 class Retry(BlazeError):
     """Raised by a block to ask for another attempt.
 
-    ``delay`` (seconds) overrides the step's own retry delay. The attempt counts
+    ``delay`` (seconds) overrides the step's own retry delay; what is no number is a
+    :class:`ValidationError`, which fails the step without a retry. The attempt counts
     against ``retries`` as any failed attempt does; ``retry_on`` is not consulted.
     """
 
     def __init__(self, message: str = "the block asked for a retry", *, delay: Optional[float] = None) -> None:
         super().__init__(message)
+        if delay is not None and (isinstance(delay, bool) or not isinstance(delay, (int, float)) or delay != delay):
+            raise ValidationError([Fault("Retry()", f"delay is a number of seconds, got {type(delay).__name__}")])
         self.delay = delay
 
     def __reduce__(self) -> Any:

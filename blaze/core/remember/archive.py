@@ -21,8 +21,10 @@ def archive_state(state_dir: Path) -> Path:
     if alive:
         raise StateError(f"{', '.join(alive)} still uses {state_dir}; stop it first")
     stamp = time.strftime("%Y%m%dT%H%M%S")
-    target = state_dir / "archive" / f"{stamp}-{os.urandom(2).hex()}"
-    target.mkdir(mode=0o700, parents=True)
+    archive = state_dir / "archive"
+    archive.mkdir(mode=0o700, exist_ok=True)
+    target = archive / f"{stamp}-{os.urandom(2).hex()}"
+    target.mkdir(mode=0o700)
     # The log first: without it the database is whole, only older.
     for name in (f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", FILE_NAME, "results"):
         source = state_dir / name

@@ -41,7 +41,7 @@ class Preview(reprlib.Repr):
         """Anything else: its own ``repr``, clipped; a failing one is named, not raised."""
         try:
             text = repr(x)
-        except Exception as error:
+        except BaseException as error:  # the user's code
             return f"<{type(x).__name__}: repr() raised {type(error).__name__}>"
         return text if len(text) <= self.maxother else text[: self.maxother - 3] + "..."
 
@@ -61,7 +61,7 @@ def preview(value: Any) -> str:
         return repr(value)
     try:
         text = _preview.repr(value)
-    except Exception as error:  # a container of the user's that can't be walked
+    except BaseException as error:  # a container of the user's that can't be walked
         text = f"<{kind.__name__}: repr() raised {type(error).__name__}>"
     text = text if len(text) <= PREVIEW_LIMIT else text[: PREVIEW_LIMIT - 3] + "..."
     # A lone surrogate can't be stored as UTF-8.
@@ -72,7 +72,7 @@ def pickled(value: Any) -> bytes:
     """The pickle of an output. Raises :class:`NotStorable`."""
     try:
         return pickle.dumps(value, PICKLE_PROTOCOL)
-    except Exception as error:  # pickling runs the value's own code, which may raise anything
+    except BaseException as error:  # pickling runs the value's own code, which may raise anything
         raise NotStorable(f"{type(error).__name__}: {error}") from error
 
 
@@ -85,8 +85,7 @@ class ResultFiles:
 
     def write(self, run_id: str, name: str, data: bytes) -> str:
         """Write a pickle; its name relative to ``results/``. Whole or not at all: made aside, then renamed."""
-        folder = self._directory / run_id
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = self._folder(run_id)
         target = folder / f"{name}.pickle"
         aside = folder / f".{name}.{os.getpid()}.part"
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -100,9 +99,7 @@ class ResultFiles:
         finally:
             os.close(descriptor)
         os.replace(aside, target)
-        if self._sync:
-            _sync_directory(folder)
-            _sync_directory(self._directory)
+        self._sync_names(folder)
         return f"{run_id}/{target.name}"
 
     def read(self, name: str) -> bytes:
@@ -113,16 +110,35 @@ class ResultFiles:
             raise StateError(f"the output stored in {self._directory / name} can't be read: {error}") from error
 
     def link(self, name: str, run_id: str) -> str:
-        """Make a file of one run belong to another run too, without copying it where links work."""
+        """Make a file of one run belong to another run too, without copying it where links work.
+
+        Raises :class:`StateError` if it is gone, or if there is no room.
+        """
         target = self._directory / run_id / name.rpartition("/")[2]
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            os.link(self._directory / name, target)
-        except FileExistsError:
-            pass
-        except OSError:
-            return self.write(run_id, target.stem, self.read(name))
+            self._folder(run_id)
+            try:
+                os.link(self._directory / name, target)
+            except FileExistsError:
+                pass
+            except OSError:
+                return self.write(run_id, target.stem, self.read(name))
+            self._sync_names(target.parent)
+        except OSError as error:
+            raise StateError(f"the output stored in {self._directory / name} can't be taken over: {error}") from error
         return f"{run_id}/{target.name}"
+
+    def _folder(self, run_id: str) -> Path:
+        """The directory of a run. Each is made by itself: ``parents=True`` would leave ``results/`` to the umask."""
+        for folder in (self._directory, self._directory / run_id):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def _sync_names(self, folder: Path) -> None:
+        """Make the names in a run's directory last through a power cut, and those of the directories."""
+        if self._sync:
+            for directory in (folder, self._directory, self._directory.parent):
+                _sync_directory(directory)
 
     def remove(self, run_id: str) -> None:
         """Delete all files of a run."""

@@ -94,13 +94,17 @@ def open_writer(path: Path, durability: str) -> sqlite3.Connection:
 
     Checkpoints are off: the journal makes them, one at a time.
     """
-    if not path.exists():
-        _create(path)
-    elif path.stat().st_size == 0:
+    # The logs first: who makes the file has it in its place before it begins a log.
+    logs = [log.name for log in (_beside(path, "-wal"), _beside(path, "-journal")) if log.exists()]
+    if path.exists():
+        _check_untouched(path)
+    elif logs:
         raise StateError(
-            f"{path} is empty; a state file is never left so by Blaze, and it was left as it is. Restore it from "
-            "a backup, or move it away to start anew"
+            f"{path} is gone, but its log {logs[0]} is still there and would damage a new one. Put the file back, "
+            f"or move {logs[0]} away too to start anew"
         )
+    else:
+        _create(path)
     connection = _connect(path)
     try:
         with _explained(path):
@@ -123,16 +127,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that can't write, for queries. Raises :class:`StateError` if there is no state yet."""
     if not path.exists():
         raise StateError(f"there is no state in {path.parent} yet")
-    from urllib.parse import quote  # for readers only: kept out of the start-up
-
+    connection = _connect(path, "mode=ro")
     with _explained(path):
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=ro",
-            uri=True,
-            timeout=BUSY_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-        )
         try:
             schema.check(connection, str(path))
             connection.execute("PRAGMA query_only = ON")
@@ -149,9 +145,9 @@ def _create(path: Path) -> None:
     several processes that start at once exactly one makes it.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.close(descriptor)  # an empty file of our own that SQLite has not seen yet
     try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.close(descriptor)  # an empty file of our own that SQLite has not seen yet
         connection = _connect(aside)
         try:
             with _explained(path):
@@ -162,6 +158,8 @@ def _create(path: Path) -> None:
                 connection.execute("BEGIN IMMEDIATE")
                 schema.create(connection)
                 connection.execute("COMMIT")
+                # Now and not when it is opened: a kill in the middle would leave a journal that readers can't undo.
+                connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
         with contextlib.suppress(FileExistsError):
@@ -173,9 +171,33 @@ def _create(path: Path) -> None:
             os.unlink(aside)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _check_untouched(path: Path) -> None:
+    """Refuse what is no state file, or a newer one's, through a connection that can't write.
+
+    Closing one that can folds a log that a crash left into the file, whoever's it is.
+    """
+    if path.is_dir():
+        raise StateError(f"{path} is a directory, and the state file has to be there; move it away")
+    if path.stat().st_size == 0:
+        raise StateError(
+            f"{path} is empty; a state file is never left so by Blaze, and it was left as it is. Restore it from "
+            "a backup, or move it away to start anew"
+        )
+    with contextlib.closing(_connect(path, "mode=ro")) as connection, _explained(path):
+        schema.check(connection, str(path))
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _connect(path: Path, how: str = "mode=rw") -> sqlite3.Connection:
+    """Open a file that exists; SQLite never makes one."""
+    name = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     with _explained(path):
-        return sqlite3.connect(str(path), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(
+            f"file:{name}?{how}", timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
+        )
 
 
 def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 from ..ground.errors import StateError
 from ..ground.filelock import try_lock
@@ -33,16 +33,16 @@ class InstanceLock:
     """The lock of one running scheduler."""
 
     def __init__(self, directory: Path, instance_id: str) -> None:
-        """Take it. Raises :class:`StateError` if a living scheduler has this id."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Take it. Raises :class:`StateError` if a living scheduler has this id, or if its file can't be made."""
         self.instance_id = instance_id
         self._path = directory / f"{instance_id}{_SUFFIX}"
-        self._descriptor: Optional[int] = try_lock(self._path)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = _take(self._path)
+        except OSError as error:
+            raise StateError(f"the lock file {self._path} can't be made: {error.strerror or error}") from error
         if self._descriptor is None:
             raise StateError(f"a scheduler named {instance_id} is running on {directory.parent} already")
-        text = json.dumps({"pid": os.getpid(), "started_at": time.time()})
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, text.encode())
 
     def release(self) -> None:
         """Give the lock back and remove its file."""
@@ -57,6 +57,27 @@ class InstanceLock:
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def _take(path: Path) -> Optional[int]:
+    """Lock ``path``, made if needed; None if it is held.
+
+    It is locked before it has its name: whoever looks for the dead must never find it
+    free, and take its owner for one of them.
+    """
+    place = path if path.exists() else path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = try_lock(place)
+    if descriptor is not None:
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "started_at": time.time()}).encode())
+            os.rename(place, path)
+        except OSError:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(place)
+            raise
+    return descriptor
 
 
 class DeadInstance:
@@ -77,28 +98,25 @@ class DeadInstance:
         os.close(self._descriptor)
 
 
-def dead_instances(directory: Path) -> List[DeadInstance]:
-    """The schedulers whose locks can be taken; the caller closes each."""
-    found: List[DeadInstance] = []
+def dead_instances(directory: Path) -> Iterator[DeadInstance]:
+    """The schedulers whose locks can be taken, one after the other; the caller closes each."""
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
         descriptor = try_lock(path)
         if descriptor is not None:
-            found.append(DeadInstance(path.name[: -len(_SUFFIX)], descriptor, path))
-    return found
+            yield DeadInstance(path.name[: -len(_SUFFIX)], descriptor, path)
 
 
 def list_instances(directory: Path) -> List[InstanceInfo]:
     """All schedulers with a lock file, the dead among them until they are buried."""
     found: List[InstanceInfo] = []
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
-        details: Dict[str, float] = {}
-        with contextlib.suppress(OSError, ValueError):
+        pid, started_at = 0, 0.0
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
             details = json.loads(path.read_text())
+            pid, started_at = int(details["pid"]), float(details["started_at"])
         descriptor = try_lock(path)
         if descriptor is not None:
             os.close(descriptor)
         alive = descriptor is None
-        found.append(
-            InstanceInfo(path.name[: -len(_SUFFIX)], int(details.get("pid", 0)), details.get("started_at", 0.0), alive)
-        )
+        found.append(InstanceInfo(path.name[: -len(_SUFFIX)], pid, started_at, alive))
     return found

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any, Collection, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..ground.errors import BlazeError, NotFound
+from ..ground.errors import BlazeError, NotFound, StateError
 from ..ground.status import BlockStatus, RunStatus
 from .codec import ResultFiles, unpickled
 from .journal import Journal
@@ -20,6 +20,15 @@ _SELECT_RUN = """
 SELECT r.id, r.run_id, r.seq_id, r.job_id, r.scheduled_at, r.parameters, r.created_at, r.started_at, r.deadline,
        r.recoveries, r.cancel, r.status, r.owner, d.graph
 FROM runs r JOIN definitions d ON d.id = r.definition"""
+
+#: The steps of a run that ends while nobody has it in hand: key, reason.
+OPEN_STEPS_CANCELLED = """
+WITH RECURSIVE places (step) AS (
+    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?1)
+)
+INSERT INTO steps (run, step, status, reason, attempts) SELECT ?1, step, 'CANCELLED', ?2, 0 FROM places WHERE TRUE
+ON CONFLICT (run, step) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
+WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
 
 
 class StoredRun(NamedTuple):
@@ -87,6 +96,7 @@ def adopt(
             if dead is not None and run.recoveries >= max_recoveries:
                 error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
                 cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, run.key))
+                cursor.execute(OPEN_STEPS_CANCELLED, (run.key, "crashed"))
                 failed.append(run.run_id)
                 continue
             recoveries = run.recoveries + (dead is not None)
@@ -114,6 +124,7 @@ def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
         if row[2] is not None:
             raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
         cursor.execute(RUN_ENDED_BY_RULE, ("CANCELLED", reason, None, row[0]))
+        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], reason))
         return True
 
     return journal.transaction(work)
@@ -139,15 +150,47 @@ def load_steps(journal: Journal, key: int) -> Dict[int, StoredStep]:
     }
 
 
+def rewire(journal: Journal, run: StoredRun, graph: str, digest: str, names: Sequence[str]) -> None:
+    """Record that a run goes on with another definition, whose steps are ``names``.
+
+    Rows name a step by its place in the run's definition, so each gets the place that its
+    step has now. What is recorded of steps that are gone is deleted, but for the log.
+    """
+    place = {name: index for index, name in enumerate(names)}
+
+    def work(cursor: sqlite3.Cursor) -> None:
+        cursor.execute(
+            "INSERT INTO definitions (digest, seq_id, graph) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+            (digest, run.seq_id, graph),
+        )
+        cursor.execute(
+            "UPDATE runs SET definition = (SELECT id FROM definitions WHERE digest = ?), steps = ? WHERE id = ?",
+            (digest, len(names), run.key),
+        )
+        places = [place.get(name) for name, _, _ in run.wiring()]
+        for table in ("steps", "attempts"):
+            for old, new in enumerate(places):
+                if new is None:
+                    cursor.execute(f"DELETE FROM {table} WHERE run = ? AND step = ?", (run.key, old))
+                else:
+                    # Below zero first: the place of one step may have been that of another.
+                    cursor.execute(f"UPDATE {table} SET step = ? WHERE run = ? AND step = ?", (-1 - new, run.key, old))
+            cursor.execute(f"UPDATE {table} SET step = -1 - step WHERE run = ? AND step < 0", (run.key,))
+        lines = cursor.execute("SELECT id, step FROM logs WHERE run = ? AND step IS NOT NULL", (run.key,)).fetchall()
+        cursor.executemany("UPDATE logs SET step = ? WHERE id = ?", [(places[old], line) for line, old in lines])
+
+    journal.transaction(work)
+
+
 def load_output(journal: Journal, results: Optional[ResultFiles], key: int, index: int) -> Any:
     """The recorded output of a completed step. Raises :class:`StateError` if it can't be read back."""
     rows = journal.read("SELECT output, spilled FROM steps WHERE run = ? AND step = ?", (key, index))
     if not rows or (rows[0][0] is None and rows[0][1] is None):
-        raise BlazeError("the step has no recorded output")
+        raise StateError("nothing is recorded of it")
     inline, spilled = rows[0]
     if inline is None:
         if results is None:
-            raise BlazeError("the step's output was in a file, and this state has none")
+            raise StateError("it was in a file, and this state has none")
         inline = results.read(spilled)
     return unpickled(inline)
 

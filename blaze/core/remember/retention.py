@@ -65,16 +65,15 @@ NEWEST_LINE = "SELECT run FROM logs ORDER BY id DESC LIMIT 1"
 RETRIED = f"SELECT retry_of FROM runs WHERE status IN ({_OPEN}) AND retry_of IS NOT NULL"
 DELETE_LOGS = "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE run = ? LIMIT ?)"
 DELETE_ATTEMPTS = """
-DELETE FROM attempts WHERE run = ?1 AND step IN (SELECT DISTINCT step FROM attempts WHERE run = ?1 LIMIT ?2)"""
-DELETE_STEPS = "DELETE FROM steps WHERE run = ?1 AND step IN (SELECT step FROM steps WHERE run = ?1 LIMIT ?2)"
-DELETE_RUN = f"DELETE FROM runs WHERE id = ? AND status NOT IN ({_OPEN})"
-#: Definitions of a sequence that none of its runs has; the newest of all stays, so that its key is not used again.
+DELETE FROM attempts WHERE (run, step) IN (SELECT DISTINCT run, step FROM attempts WHERE run = ? LIMIT ?)"""
+DELETE_STEPS = "DELETE FROM steps WHERE (run, step) IN (SELECT run, step FROM steps WHERE run = ? LIMIT ?)"
+DELETE_RUN = "DELETE FROM runs WHERE id = ?"
 UNUSED_DEFINITIONS = """
-SELECT d.id FROM definitions d WHERE d.seq_id = ? AND d.id < (SELECT MAX(id) FROM definitions)
+SELECT d.id FROM definitions d WHERE d.seq_id = ?
 AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.seq_id = d.seq_id AND r.definition = d.id)"""
 DELETE_DEFINITION = """
-DELETE FROM definitions WHERE id = ?1 AND NOT EXISTS
-    (SELECT 1 FROM runs r WHERE r.seq_id = definitions.seq_id AND r.definition = ?1)"""
+DELETE FROM definitions WHERE id = ? AND NOT EXISTS
+    (SELECT 1 FROM runs r WHERE r.seq_id = definitions.seq_id AND r.definition = definitions.id)"""
 
 
 @dataclass(frozen=True)
@@ -233,6 +232,7 @@ class _Limits(NamedTuple):
     now: float
 
     def exceeded_by(self, key: int, status: RunStatus, ended: float) -> bool:
+        # What has ended stays so, and its key is never another's: it need not be looked at again before deleting.
         if not status.ended:
             return False
         failed = status is RunStatus.FAILED

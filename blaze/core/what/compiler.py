@@ -203,8 +203,8 @@ def _index_steps(definition: Definition, faults: List[Fault]) -> Dict[str, int]:
             faults.append(
                 Fault(
                     where,
-                    f"'{name}' is step {index[name] + 1} already; a block that is used twice needs "
-                    f"SeqBlockData({data.block_name!r}, ..., name='{name}_2')",
+                    f"{quoted(name)} is step {index[name] + 1} already; a block that is used twice needs "
+                    f"SeqBlockData({quoted(data.block_name)}, ..., name={quoted(f'{name}_2')})",
                 )
             )
             continue
@@ -230,7 +230,7 @@ def _check_shape(
         return {}
     where = f"seq '{definition.seq_id}', parameters"
     if not isinstance(parameters, Mapping):
-        faults.append(Fault(where, f"expected {{step: {{parameter: value}}}}, got {type(parameters).__name__}"))
+        faults.append(Fault(where, f"expected {{step: {{parameter: value}}}}, got {shown(parameters)}"))
         return {}
     given: Dict[str, Mapping[str, Any]] = {}
     for step, values in parameters.items():
@@ -273,7 +273,7 @@ def _declared_dependencies(
         elif name == data.step_name:
             faults.append(Fault(where, "it depends on itself"))
         elif source in found:
-            faults.append(Fault(where, f"dependency '{name}' is listed twice"))
+            faults.append(Fault(where, f"dependency {quoted(name)} is listed twice"))
         else:
             found[source] = None
     return found
@@ -368,7 +368,7 @@ def _bind(
         else:
             constant = known[name] = compiled.constant
             hint = signature.hints.get(name, Any) if model is None else Any
-            path = f"{here}, parameter {name}"
+            path = f"{here}, parameter {quoted(name)[1:-1]}"
             converted = convert(constant, hint, path, faults)
             if compiled.template is None:
                 constants[name] = converted

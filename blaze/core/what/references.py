@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Op
 
 from ..ground.errors import Fault, ReferenceFailed
 from .checker import MAX_DEPTH, clipped
-from .naming import listed, near_name
+from .naming import listed, near_name, quoted
 from .refusals import with_article
 
 #: Keys of an output among which a near one is looked up.
@@ -100,7 +100,7 @@ def compile_value(
         template = _compile_container(value, index, step, where, parameter, faults, sources, share, 0)
     except _TooDeep:
         faults.append(
-            Fault(where, f"parameter '{parameter}' is nested deeper than {MAX_DEPTH} levels, or contains itself")
+            Fault(where, f"parameter {quoted(parameter)} is nested deeper than {MAX_DEPTH} levels, or contains itself")
         )
         return Value(None, None, None, ())
     if template is None:
@@ -235,16 +235,16 @@ def _find(
         faults.append(
             Fault(
                 where,
-                f"parameter '{parameter}' refers to '{shown}', which is no step of this sequence{near}; "
+                f"parameter {quoted(parameter)} refers to '{shown}', which is no step of this sequence{near}; "
                 f"for the literal text write '@{shown}'",
             )
         )
         return None
     if reference.step == step:
-        faults.append(Fault(where, f"parameter '{parameter}' refers to '{shown}', the step itself"))
+        faults.append(Fault(where, f"parameter {quoted(parameter)} refers to '{shown}', the step itself"))
         return None
     if not all(reference.path):
-        faults.append(Fault(where, f"parameter '{parameter}': '{shown}' has an empty part between its dots"))
+        faults.append(Fault(where, f"parameter {quoted(parameter)}: '{shown}' has an empty part between its dots"))
         return None
     return source
 
@@ -261,7 +261,7 @@ def _walker(reference: Reference, source: int, parameter: str) -> Template:
                 what = str(error) if isinstance(error, _NoEntry) else f"raises {clipped(error)}"
                 walked = ".".join((reference.step, *reference.path[:position]))
                 raise ReferenceFailed(
-                    f"parameter '{parameter}': '{reference.text}' can't be followed: the output '{walked}' {what}"
+                    f"parameter {quoted(parameter)}: '{reference.text}' can't be followed: the output '{walked}' {what}"
                 ) from (None if isinstance(error, _NoEntry) else error)
         return value
 
