@@ -1,6 +1,7 @@
 """The smallest durable pipeline with Blaze, start to exit: ``python hello_blaze.py STATE_DIR``."""
 
 import sys
+from typing import Any, Dict
 
 from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData
 
@@ -22,7 +23,7 @@ def shout(text: str) -> str:
     blocks=blocks,
     sequence=[SeqBlockData("greet"), SeqBlockData("shout", parameters={"text": "@greet"})],
 )
-def hello(context: dict) -> str:
+def hello(context: Dict[str, Any]) -> Any:
     return context["shout"]
 
 

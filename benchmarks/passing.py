@@ -36,12 +36,12 @@ _both_here = threading.Barrier(2)
 
 
 def kept_row(bench: Bench) -> List[Row]:
-    """With ``persist_result=True``, against pickling to a file by hand."""
+    """A 100 MB object handed on and stored, against threads and a pickle file by hand."""
     return [_row(bench, "passing", "persist_result=True; bare: threads, pickle.dumps and a file", "file", "kept", 1)]
 
 
 def unkept_row(bench: Bench) -> List[Row]:
-    """With ``persist_result=False``, against plain threads."""
+    """A 100 MB object handed on and not stored (persist_result=False), against plain threads."""
     what = "persist_result=False; bare: threads, nothing stored"
     return [_row(bench, "passing-unkept", what, "nothing", "unkept", 0)]
 

@@ -83,15 +83,16 @@ class Sequence(Generic[P, R]):
         unchecked. Raises :class:`ValidationError` with every fault.
         """
         names = None if executors is None else frozenset(executors)
+        nothing = parameters is None or (isinstance(parameters, Mapping) and not parameters)
         try:
             base = self._base_plan(names)
         except ValidationError:
-            if not parameters:
+            if nothing:
                 raise
             # Once more with the parameters: they may replace what is wrong, and their
             # own faults are told in the same breath.
             return compile_plan(self.definition, parameters, names)
-        if parameters is None or parameters == {}:
+        if parameters is None or nothing:
             return require_complete(self.definition, base)
         return rebind_plan(self.definition, base, parameters)
 

@@ -310,7 +310,7 @@ class StateManager:
         """Every sequence that has runs, by name.
 
         It takes the same time however long the history is: states and times are counted over
-        the latest 10,000 runs, shared out evenly between the sequences.
+        the latest 10,000 runs, shared out evenly between the sequences, at most 500 of each.
         """
         return self._source.snapshot(queries.summaries)
 

@@ -510,6 +510,26 @@ def test_a_run_that_waits_for_a_worker_can_be_cancelled(scheduled, bench):
     assert holding.result(PATIENCE).ok and not ran
 
 
+@pytest.mark.parametrize("how", ["cancelled", "timeout of the attempt", "timeout of the run"])
+def test_an_async_block_is_stopped_in_time_though_every_worker_is_busy(scheduled, bench, how):
+    started, go = threading.Event(), threading.Event()
+    bench.step("hold", lambda: (started.set(), wait(go)))
+    bench.sequence(seq_id="hold")
+    bench.step("a", stubborn.awaiting, timeout=2 * LIMIT if how == "timeout of the attempt" else None)
+    bench.sequence(seq_run_timeout=2 * LIMIT if how == "timeout of the run" else None)
+    scheduler = scheduled.scheduler(bench, max_workers=1)
+    handle = running(scheduler.trigger("seq"))
+    scheduler.trigger("hold")
+    wait(started)
+    if how == "cancelled":
+        handle.cancel()
+    try:
+        result = handle.result(2 * LIMIT + LATE)
+    finally:
+        go.set()
+    assert result.reason == ("cancelled_by_user" if how == "cancelled" else "timeout")
+
+
 def test_a_run_that_waits_for_a_retry_can_be_cancelled(scheduled, bench):
     def flaky():
         raise ValueError("once more")

@@ -10,6 +10,8 @@ from datetime import date
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from blaze import BlazeBlock, BlazeError, BlazeSequence, SeqBlockData, ValidationError
 from blaze.core.ground.errors import NotFound
@@ -110,7 +112,7 @@ def depends(on: Any, *told: str) -> Bad:
     return Bad(f"dependencies {clipped(on):.20}", steps, None, [("step 'nothing' (", *told)])
 
 
-def setting(name: str, value: Any, told: str) -> Bad:
+def sets(name: str, value: Any, told: str) -> Bad:
     where = "step 'nothing' ("
     return Bad(f"{name}={type(value).__name__}", [Step("nothing", **{name: value})], None, [(where, told)])
 
@@ -219,32 +221,32 @@ CASES = [
         [("on 'a'",), ("itself",), ("twice",), ("on 5",)],
     ),
     # -------------------------------------------------- settings of a step
-    setting("run_when", "all_succes", "got str 'all_succes'; did you mean 'all_success'?"),
-    setting(
+    sets("run_when", "all_succes", "got str 'all_succes'; did you mean 'all_success'?"),
+    sets(
         "run_when", "ALL_DONE", "run_when is one of all_success, all_done, any_success, any_failed; got str 'ALL_DONE'"
     ),
-    setting("run_when", "", "got str ''"),
-    setting("run_when", None, "got None"),
-    setting("run_when", ["all_done"], "got list ['all_done']"),
-    setting("retries", -1, "retries is a whole number from 0 to 1000000, got int -1"),
-    setting("retries", True, "got bool True"),
-    setting("retries", 1.5, "got float 1.5"),
-    setting("retries", "3", "got str '3'"),
-    setting("retries", NAN, "got float nan"),
-    setting("retries", HUGE, "got int "),
-    setting("retry_delay", -1, "retry_delay is a number of seconds from 0"),
-    setting("retry_delay", NAN, "got float nan"),
-    setting("retry_delay", float("inf"), "got float inf"),
-    setting("retry_delay", True, "got bool True"),
-    setting("retry_delay", "5", "got str '5'"),
-    setting("retry_delay", HUGE, "got int "),
-    setting("timeout", 0, "timeout is a number of seconds above 0 (at most 1000000000), or None, got int 0"),
-    setting("timeout", -1.5, "got float -1.5"),
-    setting("timeout", NAN, "got float nan"),
-    setting("timeout", float("inf"), "got float inf"),
-    setting("timeout", True, "got bool True"),
-    setting("timeout", "1h", "got str '1h'"),
-    setting("timeout", HUGE, "got int "),
+    sets("run_when", "", "got str ''"),
+    sets("run_when", None, "got None"),
+    sets("run_when", ["all_done"], "got list ['all_done']"),
+    sets("retries", -1, "retries is a whole number from 0 to 1000000, got int -1"),
+    sets("retries", True, "got bool True"),
+    sets("retries", 1.5, "got float 1.5"),
+    sets("retries", "3", "got str '3'"),
+    sets("retries", NAN, "got float nan"),
+    sets("retries", HUGE, "got int "),
+    sets("retry_delay", -1, "retry_delay is a number of seconds from 0"),
+    sets("retry_delay", NAN, "got float nan"),
+    sets("retry_delay", float("inf"), "got float inf"),
+    sets("retry_delay", True, "got bool True"),
+    sets("retry_delay", "5", "got str '5'"),
+    sets("retry_delay", HUGE, "got int "),
+    sets("timeout", 0, "timeout is a number of seconds above 0 (at most 1000000000), or None, got int 0"),
+    sets("timeout", -1.5, "got float -1.5"),
+    sets("timeout", NAN, "got float nan"),
+    sets("timeout", float("inf"), "got float inf"),
+    sets("timeout", True, "got bool True"),
+    sets("timeout", "1h", "got str '1h'"),
+    sets("timeout", HUGE, "got int "),
     Bad(
         "all settings",
         [Step("nothing", [], {}, None, "x", -1, -1, 0)],
@@ -531,6 +533,46 @@ def test_a_value_whose_repr_fails_is_told_like_any_other(blocks):
     faults = faults_of(sequence_of(blocks, *steps).run, {hostile: {}, "fetch": {"limit": 1}, "every": hostile})
     assert len(faults) == 10
     assert sum("Hostile" in fault for fault in faults) >= 9
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4)
+    | st.sampled_from(["fetch", "a", "@a", "@fetch.0", "@@a", "@", "x" * 200, "a\n", 10**400, keep, int, object()]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner) | st.tuples(inner),
+    max_leaves=6,
+)  # fmt: skip
+junk_names = st.sampled_from(["fetch", "every", "a"]) | junk
+junk_steps = st.lists(
+    st.builds(
+        Step,
+        junk_names,
+        st.lists(junk_names, max_size=3) | junk,
+        st.dictionaries(st.sampled_from(["limit", "rows"]) | st.text(max_size=3), junk, max_size=3) | junk,
+        st.none() | junk_names,
+        st.sampled_from(["all_success", "all_done"]) | junk,
+        st.none() | junk,
+        st.none() | junk,
+        st.none() | junk,
+    )
+    | junk,
+    max_size=4,
+)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(steps=junk_steps, parameters=st.dictionaries(st.sampled_from(["fetch", "a"]) | st.text(max_size=3), junk) | junk)
+def test_whatever_is_written_nothing_comes_out_but_a_validation_error_that_can_be_printed(
+    blocks, witness, steps, parameters
+):
+    faults: List[Any] = []
+    try:
+        sequence = BlazeSequence().sequence(blocks, steps, "etl")(keep)
+        sequence.graph()
+        sequence.validate(parameters)
+    except ValidationError as error:
+        faults = error.errors or [""]
+    assert all(str(fault).isprintable() and 0 < len(str(fault)) < 1500 for fault in faults)
+    assert witness == []
 
 
 # ---------------------------------------------------------------------- definitions that can never be right

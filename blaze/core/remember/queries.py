@@ -13,12 +13,13 @@ from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 from ..ground.errors import NotFound, StateError
 from ..ground.names import MAX_NAME, did_you_mean
 from ..ground.status import BlockStatus, RunStatus
+from .arguments import shown
 from .reader import Read, Row
 from .records import Progress, RunRecord, SequenceSummary, StepRecord
 
 #: Keys that one statement of a search goes through; about 20 ms.
 SPAN = 50_000
-#: Latest runs that a summary of all sequences counts, shared out evenly; about 30 ms.
+#: Latest runs that a summary of all sequences counts, shared out evenly; some 10 ms.
 COUNTED_RUNS = 10_000
 #: Fewest and most of them for one sequence, whose runs may lie far apart in the file.
 COUNTED_AT_LEAST, COUNTED_AT_MOST = 5, 500
@@ -36,7 +37,6 @@ RUN_COLUMNS = (
     "id, run_id, seq_id, job_id, status, reason, scheduled_at, created_at, started_at, ended_at, seconds, deadline, "
     "owner, recoveries, retry_of, cancel, steps, preview, error"
 )
-RUN = f"SELECT {RUN_COLUMNS} FROM runs WHERE run_id = ?"
 RUNS_BETWEEN = f"SELECT {RUN_COLUMNS} FROM runs WHERE run_id >= ? AND run_id < ? {{also}} ORDER BY run_id LIMIT ?"
 RUN_ID_BEFORE = "SELECT run_id FROM runs WHERE run_id < ? ORDER BY run_id DESC LIMIT 1"
 RUN_ID_AFTER = "SELECT run_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT 1"
@@ -288,8 +288,7 @@ class Definition:
         """Index of a step. Raises :class:`NotFound`."""
         if name in self.names:
             return self.names.index(name)
-        shown = repr(name if len(name) <= 40 else name[:37] + "...")
-        raise NotFound(f"there is no step {shown} in this run{did_you_mean(name[:MAX_NAME], self.names)}")
+        raise NotFound(f"there is no step {shown(name)} in this run{did_you_mean(str(name)[:MAX_NAME], self.names)}")
 
 
 def run_of(row: Row) -> RunRecord:

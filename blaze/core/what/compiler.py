@@ -280,7 +280,7 @@ def _declared_dependencies(
 
 
 def _check_step_settings(data: SeqBlockData, where: str, faults: List[Fault]) -> None:
-    if data.run_when not in RUN_WHEN:
+    if not isinstance(data.run_when, str) or data.run_when not in RUN_WHEN:
         near = near_name(data.run_when, RUN_WHEN)
         faults.append(Fault(where, f"run_when is one of {', '.join(RUN_WHEN)}; got {shown(data.run_when)}{near}"))
     for what in (

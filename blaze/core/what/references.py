@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from operator import is_
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 from ..ground.errors import Fault, ReferenceFailed
@@ -127,7 +128,8 @@ def _copy(value: Any, made: Dict[int, Any], depth: int) -> Any:
         return made[id(value)]
     if isinstance(value, tuple):
         items = [_copy(item, made, depth + 1) for item in value]
-        return value if all(map(_is, items, value)) else _remade(value, items)
+        made[id(value)] = value if all(map(is_, items, value)) else _remade(value, items)
+        return made[id(value)]
     fresh = made[id(value)] = _shallow(value)
     if not isinstance(value, _FLAT):
         for key, item in _items(value):
@@ -140,10 +142,6 @@ def _copy(value: Any, made: Dict[int, Any], depth: int) -> Any:
 def _shallow(value: Any) -> Any:
     # An OrderedDict, a defaultdict and the like know best how they are copied; the plain kinds are quicker so.
     return value.copy() if type(value) in (list, dict, set) else copy.copy(value)
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other
 
 
 def _items(value: Any) -> Iterable[Tuple[Any, Any]]:
