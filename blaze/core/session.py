@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .remember.retention import Retention
     from .state import StateManager
 
-#: Seconds between two rounds of tidying while nothing runs.
-TIDY_EVERY = 60.0
+#: Seconds between two rounds of tidying while nothing runs, and while something does.
+TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 1.0
 
 
 class Settings(NamedTuple):
@@ -75,7 +75,7 @@ class Session:
             settings.clock,
             settings.executors,
             settings.keep_outputs,
-            idle_work=self._tidy,
+            tidy=self._tidy,
             keep_log=self.logger.keep,
             keeps_prints=self.logger.captures_print,
         )
@@ -114,22 +114,25 @@ class Session:
         self.engine.begin(run, halted)
         return RunHandle(run)
 
-    def _tidy(self) -> bool:
-        """In idle time: fold the log into the file, delete what is beyond the retention. Whether there is more."""
+    def _tidy(self, idle: bool) -> bool:
+        """Delete what is beyond the retention; in idle time fold the log into the file. Whether there is more."""
         now = time.monotonic()
         if now < self._next_tidy:
             return False
         from .remember.retention import Retention, prune, sweep_results
 
         results = self.recorder.results
-        more = prune(self.journal, results, self.retention or Retention(), self.clock.time())
-        if more:
-            return True
-        if results is not None:
-            sweep_results(self.journal, results, self.clock.time())
-        with self.journal.lock:
-            self.journal.checkpoint(truncate=True)
-        self._next_tidy = now + TIDY_EVERY
+        try:
+            if prune(self.journal, results, self.retention or Retention(), self.clock.time()):
+                return True
+            if idle and results is not None:
+                sweep_results(self.journal, results, self.clock.time())
+        except StateError as error:
+            self.logger.warning("history could not be pruned: %s", error)
+        if idle:
+            with self.journal.lock:
+                self.journal.checkpoint(truncate=True)
+        self._next_tidy = now + (TIDY_EVERY if idle else TIDY_EVERY_BUSY)
         return False
 
     def close(self, grace: float) -> None:

@@ -12,7 +12,7 @@ import time
 import traceback
 
 from blaze import Blaze, StateManager, current
-from tests.integration.workbench import PATIENCE, Workbench
+from tests.integration.workbench import PATIENCE, Workbench, wait_until
 
 #: Seconds after which a child that hangs is ended by the system.
 CHILD_SECONDS = 60
@@ -107,6 +107,17 @@ def is_gone(pid):
     return False
 
 
+def ended(handle):
+    """The result of a run. Where the clock stands still, nothing but a poke makes the timekeeper look."""
+
+    def look():
+        handle._run.engine.timekeeper.poke()
+        return handle.done()
+
+    wait_until(look, "the end of the run")
+    return handle.result()
+
+
 class StartingGun:
     """Lets several processes go on at the same instant."""
 
@@ -177,7 +188,7 @@ class Doomed(Workbench):
             die()
 
     def work(self, name, *dependencies, value=None, dies=False, **settings):
-        """Add a step that tells its name, dies at its first execution if it is to, and returns ``value`` or its name."""
+        """Add a step that tells its name, may die at its first execution, and returns ``value`` or its name."""
 
         def block():
             self.witness.tell(current().step)
@@ -212,7 +223,7 @@ class Doomed(Workbench):
         def live_and_die():
             scheduler = self.start(**settings)
             handles = scheduler.recovered or [scheduler.trigger(seq_id, parameters)]
-            return [(str(handle.result(PATIENCE)), handle.result().error) for handle in handles]
+            return [(str(ended(handle)), handle.result().error) for handle in handles]
 
         until_killed(live_and_die)
         with self.state() as state:
@@ -222,7 +233,7 @@ class Doomed(Workbench):
         """Take over the one run that is open, here, and carry it to its end."""
         scheduler = self.start(**settings)
         (handle,) = scheduler.recovered
-        return handle.result(PATIENCE)
+        return ended(handle)
 
     def state(self):
         """What is recorded, asked without a scheduler."""

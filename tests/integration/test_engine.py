@@ -6,7 +6,11 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import random
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -15,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_all
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +43,9 @@ from tests.integration.workbench import PATIENCE, HandClock, Way, keep, wait, wa
 COMPLETED, FAILED, SKIPPED, CANCELLED = (
     BlockStatus.COMPLETED, BlockStatus.FAILED, BlockStatus.SKIPPED, BlockStatus.CANCELLED,
 )  # fmt: skip
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def statuses(result):
@@ -115,6 +123,7 @@ def test_no_step_starts_before_all_of_its_dependencies_have_ended(way, bench):
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["chain", "fan"])
+@pytest.mark.parametrize("way", ["in_memory", "durable"], indirect=True)
 def test_ten_thousand_steps_are_checked_within_a_second_and_run(way, bench, wide):
     """R27."""
     ran = []
@@ -1039,6 +1048,31 @@ def test_what_blocks_log_is_kept_with_the_run_though_logging_was_never_configure
     assert [line[1] for line in found][3:] == ["plain info", "by the context", "async"]
     assert [line[2:] for line in found] == [("a", 1)] * 3 + [("a", 2)] * 2 + [("b", 1)]
     assert [line[0] for line in found][:3] == [logging.INFO, logging.WARNING, logging.ERROR]
+
+
+def test_a_program_that_never_touched_logging_sees_nothing_of_what_is_kept(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import logging
+            from blaze import BlazeBlock, BlazeSequence, SeqBlockData
+
+            blocks, sequences = BlazeBlock(), BlazeSequence()
+
+            @blocks.block
+            def work():
+                logging.getLogger(__name__).info("kept")
+
+            sequences.sequence(blocks=blocks, sequence=[SeqBlockData("work")], seq_id="seq")(dict)
+            print([line.message for line in sequences.run("seq").logs])
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}
+    )
+    assert (done.stdout, done.stderr) == ("['kept']\n", "")
 
 
 def test_a_log_call_that_makes_no_sense_is_kept_as_far_as_it_goes(way, bench, monkeypatch):

@@ -128,7 +128,7 @@ def test_a_spread_delay_is_never_negative_and_never_beyond_the_longest(spread):
 
 
 @pytest.mark.parametrize("backoff", [2.0, 2, 1e9, 1000])
-@pytest.mark.parametrize("attempt", [1_100, 900_000])
+@pytest.mark.parametrize("attempt", [1_100, 100_000])
 def test_a_delay_that_grew_beyond_all_numbers_is_the_longest_allowed(backoff, attempt):
     delay = retry_delay(policy(1_000_000, backoff=backoff, max_delay=60.0), attempt, ValueError())
     assert delay == 60

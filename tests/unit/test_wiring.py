@@ -526,7 +526,7 @@ def test_a_block_that_changes_its_argument_changes_no_other_run_step_or_attempt(
         SeqBlockData("spoiler", name="again", dependencies=["spoiler"], parameters=parameters),
     )
     for _ in range(2):
-        sequence.run(max_workers=1).raise_for_status()
+        sequence.run().raise_for_status()
     assert len(seen) == 8
     assert len(set(seen)) == 1
     assert repr(written) == before

@@ -36,6 +36,9 @@ log = logging.getLogger("blaze.engine")
 #: Most steps that are committed together because they are quick. A crash makes them again.
 QUICK_BATCH = 16
 
+#: Rows after which a state in memory is written to.
+LAZY_BATCH = 500
+
 KeepLog = Callable[[StepContext, logging.LogRecord], None]
 
 
@@ -50,7 +53,7 @@ class Engine:
         executors: Optional[Mapping[str, Executor]] = None,
         keep_outputs: bool = True,
         keeps_logs: bool = True,
-        idle_work: Optional[Callable[[], bool]] = None,
+        tidy: Optional[Callable[[bool], bool]] = None,
         keep_log: Optional[KeepLog] = None,
         keeps_prints: bool = False,
     ) -> None:
@@ -59,6 +62,8 @@ class Engine:
         self.monotonic = self.clock.monotonic
         self.journal = journal
         self.recorder = None if journal is None else Recorder(journal)
+        #: Whether what depends on a record waits until it is committed: not where nothing would survive anyhow.
+        self.awaits_commits = journal is not None and journal.path is not None
         self.executors: Dict[str, Executor] = dict(executors or {})
         self.keep_outputs = keep_outputs
         self.keeps_logs = keeps_logs
@@ -71,7 +76,7 @@ class Engine:
         #: Why an output could not be written to its file, and when that began; None when all is well.
         self.write_fault: Optional[str] = None
         self._held_back: Deque[Callable[[], Optional[Item]]] = deque()
-        self._idle_work = idle_work
+        self._tidy = tidy
         #: Is given every record that a block logs, besides the run's own log.
         self.keep_log = keep_log
         #: Whether what blocks print is kept too.
@@ -170,6 +175,11 @@ class Engine:
             mine = self.dispatch(ready, mine)
         return mine
 
+    def flush_if_much(self, mine: Optional[Item]) -> Optional[Item]:
+        """Where nobody waits for a commit: write only now and then."""
+        journal = self.journal
+        return mine if journal is None or len(journal.pending) < LAZY_BATCH else self.flush(mine)
+
     def commit_can_wait(self) -> bool:
         """Whether the thread had better make the next step first, and commit several at once.
 
@@ -217,9 +227,9 @@ class Engine:
                 self.pool.push(item)
         self.write_fault = None
 
-    def do_idle_work(self) -> bool:
-        """Something useful while nothing runs; whether there is more of it."""
-        return self._idle_work() if self._idle_work is not None else False
+    def tidy_up(self, idle: bool) -> bool:
+        """A little housekeeping; whether there is more of it. Less of it unless ``idle``."""
+        return self._tidy(idle) if self._tidy is not None else False
 
     # ------------------------------------------------------------------ blocks that are no plain call
 

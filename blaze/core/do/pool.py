@@ -119,6 +119,13 @@ class Pool:
         self.outcomes.append(item)
         self._wake()
 
+    def take_outcome(self) -> Optional[Item]:
+        """An outcome that no worker has taken."""
+        try:
+            return self.outcomes.popleft()
+        except IndexError:
+            return None
+
     def free_bookkeeping(self) -> None:
         """While held: let the ends of runs that were queued before be written all the same."""
         for _ in range(len(self.ready)):

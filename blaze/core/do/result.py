@@ -86,7 +86,7 @@ class _Steps(Mapping[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The entry of this name, or ``default``."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 -- this is get()
 
     def __iter__(self) -> Iterator[str]:
         run = self._result._run

@@ -98,7 +98,6 @@ def _restore_step(engine: Engine, run: Run, index: int, step: StoredStep) -> Non
         run.reasons[index] = step.reason
     if step.status is RETRYING:
         run.retrying += 1
-        run.clean = False  # or begin() would start it with the other steps that wait for nothing
     elif step.status.ended:
         if step.attempts:
             run.ends.append(index)

@@ -190,7 +190,7 @@ class Run:
                 self.output = value
                 return (self, END)
             self.outputs[index] = value
-            if recorder is None:
+            if not engine.awaits_commits:
                 self._release(index, ready)
         if recorder is None:
             return engine.dispatch(ready)
@@ -206,12 +206,14 @@ class Run:
                 value,
                 step.persist,
                 attempt.row or attempt.attempt > 1 or index in self.rows,
-                (self, index),
+                (self, index) if engine.awaits_commits else None,
                 pickled,
             )
         except StateError as error:
             engine.hold_back(lambda: self._record_again(attempt, value, pickled, seconds), error)
             return None
+        if not engine.awaits_commits:
+            return engine.flush_if_much(engine.dispatch(ready))
         step.quick = seconds < QUICK
         return None if step.quick and engine.commit_can_wait() else engine.flush()
 
@@ -294,14 +296,18 @@ class Run:
                 self.seconds,
                 self.output,
                 self._error_text(status),
-                (self, END),
+                (self, END) if engine.awaits_commits else None,
             )
         except StateError as error:
             self.ended_at = None
             engine.hold_back(lambda: (self, END), error)
             return None
         self.reason = reason
-        return engine.flush()
+        if engine.awaits_commits:
+            return engine.flush()
+        self.status = status
+        self._conclude()
+        return engine.flush_if_much(None)
 
     def _verdict(self) -> Tuple[RunStatus, Optional[str]]:
         if self.statuses[self.final] is COMPLETED:
@@ -403,9 +409,9 @@ class Run:
             return
         self.outputs.absent.add(index)
         recorder = self.engine.recorder
-        if recorder is None:
+        if not self.engine.awaits_commits:
             self._release(index, ready)
-        else:
+        if recorder is not None:
             recorder.step(
                 self.key,
                 index,
@@ -415,7 +421,7 @@ class Run:
                 self.started[index] + self.zero,
                 self.seconds_of[index],
                 error,
-                token=(self, index),
+                token=(self, index) if self.engine.awaits_commits else None,
             )
 
     def _record_attempt(self, attempt: Attempt, failure: Failure, seconds: float) -> None:

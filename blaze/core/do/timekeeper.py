@@ -141,6 +141,7 @@ class Timekeeper:
         self._start_due(now)
         if engine.pool.held:
             engine.pool.free_bookkeeping()
+        self._record_outcomes()
         attempts = engine.attempts()
         self._watch_attempts(attempts, now)
         self._stop_overdue_runs(now)
@@ -159,10 +160,11 @@ class Timekeeper:
             wait = LOOK_WAITING
         else:
             self._quiet += 1
-            idle = self._quiet >= LINGER and not engine.do_idle_work()
+            idle = self._quiet >= LINGER and not engine.tidy_up(idle=True)
             wait = LOOK_LONGEST if idle else LOOK_BUSY
         if engine.runs:
             self._quiet = 0
+            engine.tidy_up(idle=False)
         with self._lock:
             if self._due:
                 wait = min(wait, self._due[0][0] - now)
@@ -179,6 +181,16 @@ class Timekeeper:
                 ready.append(heapq.heappop(self._due)[2])
         if ready:
             self._engine.pool.extend(ready)
+
+    def _record_outcomes(self) -> None:
+        """What ended elsewhere is recorded by a worker; here, if all of them have been busy since the last look."""
+        pool = self._engine.pool
+        for _ in range(len(pool.outcomes)):
+            item = pool.take_outcome()
+            while item is not None and (item[1] < 0 or not isinstance(item[0], Run)):
+                item = item[0].perform(item[1], None)
+            if item is not None:
+                pool.push(item)
 
     def _watch_attempts(self, attempts: Iterable[Attempt], now: float) -> None:
         recorder = self._engine.recorder

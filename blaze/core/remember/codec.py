@@ -45,6 +45,13 @@ class Preview(reprlib.Repr):
             return f"<{type(x).__name__}: repr() raised {type(error).__name__}>"
         return text if len(text) <= self.maxother else text[: self.maxother - 3] + "..."
 
+    def repr_bytes(self, x: Any, level: int) -> str:
+        """Bytes and their kin: only what is shown is looked at."""
+        size = len(x)
+        return repr(x) if size <= self.maxstring else f"{x[: self.maxstring // 2]!r}... ({size} bytes)"
+
+    repr_bytearray = repr_memoryview = repr_bytes
+
     def repr_int(self, x: int, level: int) -> str:
         """Integers beyond the interpreter's limit of digits are told by their size."""
         return repr(x) if x.bit_length() < 4096 else f"<int of {x.bit_length()} bits>"

@@ -120,6 +120,7 @@ def open_memory() -> sqlite3.Connection:
     """A database that lives in this process's memory."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     schema.create(connection)
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 
@@ -152,7 +153,7 @@ def _create(path: Path) -> None:
         try:
             with _explained(path):
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA synchronous = OFF")
                 # Written to the file itself, which has no journal yet and nobody else knows.
                 connection.execute("PRAGMA journal_mode = OFF")
                 connection.execute("BEGIN IMMEDIATE")
@@ -162,13 +163,24 @@ def _create(path: Path) -> None:
                 connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
+        # Written out once, as a whole; SQLite has let go of this file, and nobody else has it yet.
+        _sync(aside)
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
+        _sync(path.parent)
     except OSError as error:
         raise StateError(f"{path} can't be made: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(aside)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_untouched(path: Path) -> None:
@@ -211,6 +223,8 @@ def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA foreign_keys = ON")
+        # Some distributions let SQLite overwrite what is deleted, which makes pruning write it all again.
+        connection.execute("PRAGMA secure_delete = FAST")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if _is_small(path) else "ok"
     if damage != "ok":
         raise StateError(f"{path} is damaged ({damage}); restore a backup with 'blazed db', or move the file away")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
 
 from ..ground.errors import StateError
 from ..ground.status import BlockStatus, RunStatus, predecessors
@@ -20,11 +20,15 @@ from .journal import Journal
 
 #: Longest message, traceback or argument text that is kept, in characters (RELIABILITY R37).
 TEXT_LIMIT = 64 * 1024
+#: Highest log level that is kept as it is: what a block made up has to fit into a column.
+MAX_LEVEL = 1_000_000
+
 log = logging.getLogger("blaze.engine")
 
 
-def _quoted(states: Any) -> str:
-    return ", ".join(sorted(f"'{state.value}'" for state in states))
+def _is_one_of(states: Any) -> str:
+    # Not IN, for which SQLite builds a table at each execution.
+    return "(" + " OR ".join(sorted(f"status = '{state.value}'" for state in states)) + ")"
 
 
 INSERT_RUN = """
@@ -34,20 +38,20 @@ VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)"""
 
 RUN_STARTED = f"""
 UPDATE runs SET status = 'RUNNING', started_at = ?
-WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.RUNNING))})"""
+WHERE id = ? AND {_is_one_of(predecessors(RunStatus.RUNNING))}"""
 
 RUN_ENDED = f"""
 UPDATE runs SET status = ?, reason = ?, started_at = ?, ended_at = ?, seconds = ?, output = ?, spilled = ?,
                 preview = ?, error = ?
-WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
+WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
 #: The end of a run that no process has at hand: status, reason, error, key.
 RUN_ENDED_BY_RULE = f"""
 UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = CAST(strftime('%s', 'now') AS REAL)
-WHERE id = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
+WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
 RUNS_RELEASED = f"""
-UPDATE runs SET owner = NULL WHERE owner = ? AND status IN ({_quoted(predecessors(RunStatus.COMPLETED))})"""
+UPDATE runs SET owner = NULL WHERE owner = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
 RUN_HALTED = """
 UPDATE runs SET cancel = ? WHERE id = ? AND cancel IS NULL"""
@@ -64,7 +68,7 @@ ON CONFLICT (run, step) DO UPDATE SET
     status = 'COMPLETED', reason = NULL, attempts = excluded.attempts, started_at = excluded.started_at,
     seconds = excluded.seconds, stored = excluded.stored, output = excluded.output, spilled = excluded.spilled,
     preview = excluded.preview, retry_at = NULL
-WHERE status IN ({_quoted(predecessors(BlockStatus.COMPLETED) | {BlockStatus.RETRYING})})"""
+WHERE {_is_one_of(predecessors(BlockStatus.COMPLETED) | {BlockStatus.RETRYING})}"""
 )
 
 STEP_STATE = f"""
@@ -74,7 +78,7 @@ ON CONFLICT (run, step) DO UPDATE SET
     status = excluded.status, reason = excluded.reason, attempts = excluded.attempts,
     started_at = COALESCE(excluded.started_at, started_at), seconds = COALESCE(excluded.seconds, seconds),
     error = excluded.error, retry_at = excluded.retry_at
-WHERE status IN ({_quoted(state for state in BlockStatus if not state.ended)})"""
+WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}"""
 
 STEP_PROGRESS = """
 UPDATE steps SET done = ?, total = ? WHERE run = ? AND step = ? AND status = 'RUNNING'"""
@@ -120,11 +124,21 @@ class Recorder:
         self.results: Optional[ResultFiles] = (
             None if path is None else ResultFiles(path.parent / "results", sync=journal.durability == "power")
         )
+        #: Keys of definitions that are known to be recorded, by digest.
+        self._definitions: Dict[str, int] = {}
         self._warned: Set[Tuple[str, str]] = set()
 
     def insert(self, run: NewRun) -> int:
         """Commit a new run and return its key. Raises :class:`StateError` if it can't be written."""
-        return self.journal.transaction(lambda cursor: insert_run(cursor, run))
+        definition = self._definitions.get(run.digest)
+        if definition is not None:
+            key = self.journal.insert(INSERT_RUN, _run_row(run, definition))
+            if key is not None:
+                return key
+            self._definitions.clear()  # it was deleted with the last run that had it
+        key, definition = self.journal.transaction(lambda cursor: _insert_run_and_definition(cursor, run))
+        self._definitions[run.digest] = definition
+        return key
 
     def completed(
         self,
@@ -209,7 +223,9 @@ class Recorder:
         self, key: int, index: Optional[int], attempt: Optional[int], at: float, level: int, logger: str, message: str
     ) -> None:
         """One line of the run's log."""
-        self._pending.append((LOG_LINE, (key, index, attempt, at, level, logger, _clipped(message)), None))
+        level = max(-MAX_LEVEL, min(level, MAX_LEVEL))
+        row = (key, index, attempt, at, level, _clipped(logger), _clipped(message))
+        self._pending.append((LOG_LINE, row, None))
 
     def run_started(self, key: int, started_at: float) -> None:
         """The run has been running for long enough to say so."""
@@ -275,21 +291,29 @@ def release_runs(journal: Journal, owner: str) -> None:
 
 def insert_run(cursor: sqlite3.Cursor, run: NewRun) -> int:
     """The row of a run; its key. For a caller who has a transaction open."""
-    found = cursor.execute("SELECT id FROM definitions WHERE digest = ?", (run.digest,)).fetchone()
+    return _insert_run_and_definition(cursor, run)[0]
+
+
+def _insert_run_and_definition(cursor: sqlite3.Cursor, run: NewRun) -> Tuple[int, int]:
+    known = "SELECT id FROM definitions WHERE digest = ?"
+    found = cursor.execute(known, (run.digest,)).fetchone()
     if found is None:
-        definition = cursor.execute(
+        cursor.execute(
             "INSERT INTO definitions (digest, seq_id, graph) VALUES (?, ?, ?)", (run.digest, run.seq_id, run.graph)
-        ).lastrowid
-    else:
-        definition = found[0]
-    row = (
+        )
+        found = cursor.execute(known, (run.digest,)).fetchone()
+    definition = int(found[0])
+    key = cursor.execute(INSERT_RUN, _run_row(run, definition)).lastrowid
+    if key is None:
+        raise StateError("SQLite gave the new run no key")
+    return key, definition
+
+
+def _run_row(run: NewRun, definition: Optional[int]) -> Tuple[Any, ...]:
+    return (
         run.run_id, run.seq_id, definition, run.job_id, run.scheduled_at, run.parameters, run.created_at,
         run.deadline, run.owner, run.retry_of, run.steps,
     )  # fmt: skip
-    key = cursor.execute(INSERT_RUN, row).lastrowid
-    if key is None:
-        raise StateError("SQLite gave the new run no key")
-    return key
 
 
 def _clipped(text: Optional[str]) -> Optional[str]:

@@ -21,12 +21,12 @@ SELECT r.id, r.run_id, r.seq_id, r.job_id, r.scheduled_at, r.parameters, r.creat
        r.recoveries, r.cancel, r.status, r.owner, d.graph
 FROM runs r JOIN definitions d ON d.id = r.definition"""
 
-#: The steps of a run that ends while nobody has it in hand: key, reason.
+#: The steps of a run that ends while nobody has it in hand: key, key again, reason.
 OPEN_STEPS_CANCELLED = """
 WITH RECURSIVE places (step) AS (
-    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?1)
+    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?)
 )
-INSERT INTO steps (run, step, status, reason, attempts) SELECT ?1, step, 'CANCELLED', ?2, 0 FROM places WHERE TRUE
+INSERT INTO steps (run, step, status, reason, attempts) SELECT ?, step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
 ON CONFLICT (run, step) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
 WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
 
@@ -96,7 +96,7 @@ def adopt(
             if dead is not None and run.recoveries >= max_recoveries:
                 error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
                 cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, run.key))
-                cursor.execute(OPEN_STEPS_CANCELLED, (run.key, "crashed"))
+                cursor.execute(OPEN_STEPS_CANCELLED, (run.key, run.key, "crashed"))
                 failed.append(run.run_id)
                 continue
             recoveries = run.recoveries + (dead is not None)
@@ -124,7 +124,7 @@ def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
         if row[2] is not None:
             raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
         cursor.execute(RUN_ENDED_BY_RULE, ("CANCELLED", reason, None, row[0]))
-        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], reason))
+        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], row[0], reason))
         return True
 
     return journal.transaction(work)

@@ -203,10 +203,14 @@ class Plan:
     def digest(self) -> str:
         """Short name of :attr:`definition` and the sequence's id together."""
         if self._digest is None:
-            import hashlib  # for recorded runs only: kept out of the start-up
+            try:
+                # As hashlib has it, without the 4 ms that hashlib takes to load OpenSSL.
+                from _blake2 import blake2b
+            except ImportError:
+                from hashlib import blake2b
 
             text = f"{self.seq_id}\n{self.definition}"
-            self._digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            self._digest = blake2b(text.encode(), digest_size=16).hexdigest()
         return self._digest
 
     def descendants(self, names: List[str]) -> FrozenSet[int]:
