@@ -130,8 +130,7 @@ class Session:
         except StateError as error:
             self.logger.warning("history could not be pruned: %s", error)
         if idle:
-            with self.journal.lock:
-                self.journal.checkpoint(truncate=True)
+            self.journal.fold()
         self._next_tidy = now + (TIDY_EVERY if idle else TIDY_EVERY_BUSY)
         return False
 

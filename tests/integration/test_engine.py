@@ -1431,6 +1431,33 @@ def test_an_async_block_may_await_another_run_on_the_only_worker(scheduled, benc
     assert scheduler.run("seq", timeout=PATIENCE).outputs["outer"] == 3
 
 
+def test_a_worker_that_was_lent_runs_nothing_beside_the_block_that_lent_it(scheduled, bench):
+    """When the block goes on after the inner run, it is again the only one on the only worker."""
+    resumed, go, beside = threading.Event(), threading.Event(), []
+
+    def outer():
+        scheduler.run("inner", timeout=PATIENCE)
+        resumed.set()
+        wait(go)
+        beside.append("outer has ended")
+
+    bench.step("inner", one)
+    bench.sequence(seq_id="inner")
+    bench.step("outer", outer)
+    bench.sequence(seq_id="outer")
+    bench.step("other", lambda: beside.append("other has started"))
+    bench.sequence(seq_id="other")
+    scheduler = scheduled.scheduler(bench, max_workers=1)
+    first = scheduler.trigger("outer")
+    wait(resumed)
+    second = scheduler.trigger("other")
+    with pytest.raises(TimeoutError):
+        second.result(0.05)
+    go.set()
+    assert first.result(PATIENCE).ok and second.result(PATIENCE).ok
+    assert beside == ["outer has ended", "other has started"]
+
+
 def test_what_was_lent_is_given_back(scheduled, bench):
     """After a run inside a run there are as many workers as before."""
     running, most, counting = [0], [0], threading.Lock()

@@ -282,6 +282,30 @@ def test_killed_before_or_after_any_commit_a_run_ends_as_if_nothing_had_happened
     assert kills >= 5
 
 
+@pytest.mark.xfail(reason="whoever holds Journal.lock for read(), transaction() or a checkpoint does not look again")
+def test_what_was_recorded_while_the_journal_was_held_is_written_when_it_is_let_go(doomed):
+    """Not only when the timekeeper looks the next time, half a second later."""
+
+    def holds():
+        journal = scheduler._session.journal
+        held = threading.Event()
+
+        def hold():
+            with journal.lock:
+                held.set()
+                wait_until(lambda: journal.pending, "the row of the step")
+
+        threading.Thread(target=hold).start()
+        wait(held)
+
+    doomed.step("holds", holds)
+    doomed.work("next", "holds")
+    doomed.sequence()
+    scheduler = doomed.start(clock=HandClock())  # whose timekeeper looks only when it is told to
+    handle = scheduler.trigger("seq")
+    assert handle.result(2).ok
+
+
 # ---------------------------------------------------------------------- retries and deadlines
 
 
@@ -1375,7 +1399,7 @@ def test_a_run_that_was_cancelled_and_then_killed_stays_cancelled(doomed):
         run_id, scheduler = current().run_id, doomed.open[-1]
         assert scheduler.cancel(run_id)
         wait_until(lambda: scheduler.state.find_run(run_id).cancel, "the record of the wish")
-        die()
+        doomed.die_once("defies")
 
     assert_stays_cancelled(doomed, defies)
 
@@ -1386,6 +1410,8 @@ def test_a_run_is_cancelled_for_good_when_cancel_has_returned(doomed):
 
     def defies():
         doomed.witness.tell("defies")
+        if doomed.told().count("defies") > 1:
+            return
         scheduler = doomed.open[-1]
         journal = scheduler._session.journal
         held = threading.Event()
@@ -1398,7 +1424,7 @@ def test_a_run_is_cancelled_for_good_when_cancel_has_returned(doomed):
         threading.Thread(target=hold, daemon=True).start()
         wait(held)
         assert scheduler.cancel(current().run_id)
-        die()
+        doomed.die_once("defies")
 
     assert_stays_cancelled(doomed, defies)
 

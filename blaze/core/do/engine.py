@@ -75,6 +75,8 @@ class Engine:
         self.inflight: Set[Attempt] = set()
         #: Why an output could not be written to its file, and when that began; None when all is well.
         self.write_fault: Optional[str] = None
+        if journal is not None:
+            journal.when_pending = self._flush_for_others
         self._held_back: Deque[Callable[[], Optional[Item]]] = deque()
         self._tidy = tidy
         #: Is given every record that a block logs, besides the run's own log.
@@ -174,6 +176,12 @@ class Engine:
                 run.committed(index, ready)
             mine = self.dispatch(ready, mine)
         return mine
+
+    def _flush_for_others(self) -> None:
+        """Somebody held the journal for something else while workers had to leave their rows behind."""
+        item = self.flush()
+        if item is not None:
+            self.pool.push(item)
 
     def flush_if_much(self, mine: Optional[Item]) -> Optional[Item]:
         """Where nobody waits for a commit: write only now and then."""

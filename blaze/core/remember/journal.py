@@ -13,6 +13,7 @@ and is tried again; nothing that depends on it goes on meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -20,7 +21,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
 
 from ..ground.errors import StateError
 from ..ground.filelock import try_lock
@@ -67,6 +68,8 @@ class Journal:
         self.pending: Deque[Entry] = deque()
         #: Protects the connection. Taken without waiting on the hot path.
         self.lock = threading.Lock()
+        #: Called after the lock was held for something else while entries came in; set by the engine.
+        self.when_pending: Callable[[], None] = _nothing
         self.fault: Optional[Fault] = None
         self._connection = open_memory() if path is None else open_writer(path, durability)
         self._cursor = self._connection.cursor()
@@ -115,13 +118,27 @@ class Journal:
             self.checkpoint()
         return [entry[2] for entry in batch if entry[2] is not None]
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The lock, for anything but a group commit.
+
+        A worker that finds it taken counts on its holder to commit for it; so who has
+        held it for something else has that looked after when it lets go.
+        """
+        try:
+            with self.lock:
+                yield
+        finally:
+            if self.pending:
+                self.when_pending()
+
     def transaction(self, work: Callable[[sqlite3.Cursor], T]) -> T:
         """Run ``work`` in a transaction of its own and return its result; waits for the lock.
 
         Either all of it is committed when this returns, or nothing and a
         :class:`StateError` is raised. What is pending is left pending.
         """
-        with self.lock:
+        with self._alone():
             self._require_file()
             try:
                 self._begin()
@@ -141,7 +158,7 @@ class Journal:
 
         One statement is a transaction of its own, at half the price. Otherwise as :meth:`transaction`.
         """
-        with self.lock:
+        with self._alone():
             self._require_file()
             for attempt in range(LOCK_ATTEMPTS):
                 try:
@@ -189,7 +206,7 @@ class Journal:
 
     def read(self, sql: str, row: Tuple[Any, ...] = ()) -> List[Tuple[Any, ...]]:
         """Rows as the writer sees them; for the process's own recovery, and for a state in memory."""
-        with self.lock:
+        with self._alone():
             if self.path is None:
                 # Nobody waits for what is pending here, so it is written when somebody looks.
                 while self.pending and self.fault is None:
@@ -234,6 +251,11 @@ class Journal:
             if truncate:
                 self._cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
             os.close(descriptor)
+
+    def fold(self) -> None:
+        """Checkpoint and cut the log, in idle time."""
+        with self._alone():
+            self.checkpoint(truncate=True)
 
     def close(self) -> None:
         """Close the connection. In a forked child it is only forgotten: closing it there would harm the parent's."""
@@ -299,6 +321,11 @@ class Journal:
 
 #: Connections of a parent process, kept from being closed by the garbage collector of a forked child.
 _LEFT_OPEN: List[Any] = []
+
+
+def _nothing() -> None:
+    return
+
 
 _LOST = (
     "the state file {path} was deleted or replaced while it was in use; nothing more is written, and runs wait. "
