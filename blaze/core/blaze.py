@@ -15,7 +15,7 @@ from .block import BlazeBlock
 from .do.result import RunHandle, RunResult
 from .ground.clock import Clock
 from .ground.context import RunInfo
-from .ground.errors import BlazeError, Fault, NotFound, ValidationError
+from .ground.errors import BlazeError, Fault, NotFound, StateError, ValidationError
 from .ground.names import name_fault, new_run_id
 from .logger import BlazeLogger
 from .remember.database import FILE_NAME, check_durability
@@ -280,7 +280,10 @@ class Blaze:
         session = self._open()
         engine = session.engine
         fault = session.journal.fault
-        known = {summary.seq_id: summary for summary in session.state.sequences()}
+        try:
+            known = {summary.seq_id: summary for summary in session.state.sequences()}
+        except StateError:  # the file is gone: what is left to tell is told
+            known = {}
         rows = [SequenceStatus.of(seq_id, known.get(seq_id)) for seq_id in sorted({*self.sequences, *known})]
         return StatusReport(
             instance=session.instance_id,

@@ -6,12 +6,12 @@ from typing import List, Optional
 
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
-from .ground.errors import BlazeError, NotFound, ValidationError
+from .ground.errors import BlazeError, NotFound, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
 from .remember.instances import dead_instances
 from .remember.recorder import NewRun
-from .remember.recovery import StoredRun, adopt, insert_retry, load_run, load_steps
+from .remember.recovery import StoredRun, adopt, insert_retry, load_output, load_run, load_steps
 from .seq import BlazeSequence
 from .session import Session
 from .what.plan import Plan
@@ -67,7 +67,16 @@ def retry(session: Session, sequences: BlazeSequence, run_id: str, from_steps: L
     for step in from_steps:
         if step not in plan.index:
             raise NotFound(f"there is no step {step!r} in '{original.seq_id}'{did_you_mean(step, plan.index)}")
-    reused = reusable(plan, original, load_steps(session.journal, original.key), from_steps)
+    steps = load_steps(session.journal, original.key)
+    reused = reusable(plan, original, steps, from_steps)
+    for place, index in reused.items():
+        if steps[place].stored:
+            # Before anything is recorded: with an output that can't be read back there is nothing to go on with.
+            try:
+                load_output(session.journal, session.recorder.results, original.key, place)
+            except BlazeError as error:
+                name = plan.steps[index].name
+                raise StateError(f"step '{name}': {error}; run it again with from_step='{name}'") from error
     now = session.clock.time()
     new = NewRun(
         new_run_id(),

@@ -19,7 +19,15 @@ from .what.compiler import Definition, Parameters, compile_plan, rebind_plan, re
 from .what.declarations import SeqBlockData, SubmitSequenceData
 from .what.drawing import draw
 from .what.naming import choices, quoted
-from .what.options import check_count, check_delay, check_flag, check_text, check_timeout, executor_faults
+from .what.options import (
+    check_count,
+    check_delay,
+    check_flag,
+    check_text,
+    check_timeout,
+    check_timezone,
+    executor_faults,
+)
 from .what.plan import Plan
 from .what.references import copied
 
@@ -220,7 +228,7 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
                 check_flag("auto_start", auto_start),
                 check_flag("fail_stop", fail_stop),
                 None if seq_run_interval is None else check_text("seq_run_interval", seq_run_interval),
-                None if timezone is None else check_text("timezone", timezone),
+                check_timezone("timezone", timezone),
                 None if isinstance(blocks, BlazeBlock) else f"blocks is a BlazeBlock, got {shown(blocks)}",
                 None if callable(function) else f"a finaliser is a function, got {shown(function)}",
             ]

@@ -225,15 +225,15 @@ def test_what_does_not_need_the_failed_step_goes_on(way, bench):
     assert result.outputs["after_other"] == 2
 
 
-def test_a_cascade_of_five_thousand_skipped_steps_ends_in_the_step_that_runs_anyway(way, bench):
+def test_a_cascade_of_two_thousand_skipped_steps_ends_in_the_step_that_runs_anyway(way, bench):
     bench.step("s0", boom)
-    for number in range(1, 5_000):
+    for number in range(1, 2_000):
         bench.step(f"s{number}", one, f"s{number - 1}")
-    bench.step("report", lambda: "told", "s4999", run_when="all_done")
+    bench.step("report", lambda: "told", "s1999", run_when="all_done")
     bench.sequence()
     result = way.run(bench)
     assert result.outputs["report"] == "told"
-    assert sum(step.status is SKIPPED for step in result.steps.values()) == 4_999
+    assert sum(step.status is SKIPPED for step in result.steps.values()) == 1_999
 
 
 def test_a_step_that_runs_anyway_gets_none_for_what_is_not_there(way, bench):

@@ -282,7 +282,7 @@ def check_records(state, graph, result, played):
     assert not graph.unrecorded
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(GRAPHS, st.integers(1, 4), st.booleans())
 def test_a_run_in_memory_ends_as_the_model_says(nodes, workers, finaliser_fails):
     sequences = BlazeSequence()
@@ -314,7 +314,7 @@ def test_a_recorded_run_ends_as_the_model_says_and_is_recorded_so(scheduler, nod
     check_records(scheduler.state, graph, result, played)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(GRAPHS, min_size=2, max_size=6))
 def test_runs_at_the_same_time_end_as_if_each_were_alone(scheduler, many):
     graphs = [
@@ -358,7 +358,7 @@ def check_stopped(graph, result, alone):
         check(graph, result, alone)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(GRAPHS)
 def test_with_fail_stop_one_worker_starts_nothing_after_the_first_final_failure(nodes):
     nodes = [node._replace(is_async=False) for node in nodes]

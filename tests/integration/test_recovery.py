@@ -282,7 +282,6 @@ def test_killed_before_or_after_any_commit_a_run_ends_as_if_nothing_had_happened
     assert kills >= 5
 
 
-@pytest.mark.xfail(reason="whoever holds Journal.lock for read(), transaction() or a checkpoint does not look again")
 def test_what_was_recorded_while_the_journal_was_held_is_written_when_it_is_let_go(doomed):
     """Not only when the timekeeper looks the next time, half a second later."""
 
@@ -1358,7 +1357,6 @@ def test_a_retry_whose_stored_output_is_gone_says_so_and_leaves_no_run_behind(re
     assert repair.retry(failed.run_id, from_step="large").ok
 
 
-@pytest.mark.xfail(reason="recovering.retry() commits the new run before it has read the outputs that it takes over")
 def test_a_retry_whose_stored_output_is_damaged_says_so_and_leaves_no_run_behind(repair):
     failed = repair.fail()
     (repair.state_dir / "results" / failed.run_id / "large.pickle").write_bytes(b"no pickle")
@@ -1404,7 +1402,6 @@ def test_a_run_that_was_cancelled_and_then_killed_stays_cancelled(doomed):
     assert_stays_cancelled(doomed, defies)
 
 
-@pytest.mark.xfail(reason="Engine.flush() leaves at once while another holds the journal, and cancel() with it")
 def test_a_run_is_cancelled_for_good_when_cancel_has_returned(doomed):
     """DESIGN §4: nothing that was reported is lost."""
 

@@ -14,6 +14,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import pytest
 
 from blaze import BlockStatus, RunFailed, RunStatus, StepCancelled, StepTimeout, current
+from blaze.core.do import timekeeper
+from blaze.core.do.timekeeper import Timekeeper
 from blaze.core.ground.clock import as_datetime
 from tests.integration import stubborn_blocks as stubborn
 from tests.integration.workbench import PATIENCE, HandClock, wait, wait_until
@@ -416,6 +418,30 @@ def test_a_run_reaches_its_limit_by_the_clock_of_the_scheduler(scheduled, bench)
     assert result.duration == pytest.approx(3601)
 
 
+def test_a_run_that_begins_just_as_the_timekeeper_goes_to_sleep_keeps_its_limit(scheduled, bench, monkeypatch):
+    """It has seen that nothing runs, and has not slept yet."""
+    decide, handles = Timekeeper._next_wait, []
+
+    def next_wait(self, *arguments):
+        seconds = decide(self, *arguments)
+        if seconds > 1 and not handles:
+            thread = threading.Thread(target=lambda: handles.append(scheduler.trigger("seq")))
+            thread.start()
+            thread.join(PATIENCE)
+        return seconds
+
+    bench.step("quick", one)
+    bench.sequence(seq_id="quick")
+    bench.step("a", stubborn.waiting)
+    bench.sequence(seq_run_timeout=2 * LIMIT)
+    scheduler = scheduled.scheduler(bench)
+    monkeypatch.setattr(timekeeper, "LINGER", 1)
+    monkeypatch.setattr(Timekeeper, "_next_wait", next_wait)
+    scheduler.run("quick", timeout=PATIENCE)
+    wait_until(lambda: handles, "the sleep")
+    assert handles[0].result(2 * LIMIT + LATE).reason == "timeout"
+
+
 def test_the_limit_of_a_run_holds_while_the_scheduler_is_paused(scheduled, bench):
     bench.step("a", one)
     bench.sequence(seq_run_timeout=LIMIT)
@@ -647,6 +673,7 @@ def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(
     result = handle.result(PATIENCE)
     told = result.to_dict()
     assert statuses(result) == {"a": CANCELLED, "b": CANCELLED} and not result.failures
+    wait_until(lambda: not scheduler.status().busy_workers, "the worker's own look")
     for _ in range(4):
         clock.advance(0.2)
     assert result.to_dict() == told and not result.failures and not result.order

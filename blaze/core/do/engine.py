@@ -145,10 +145,11 @@ class Engine:
         self.pool.extend(ready)
         return mine
 
-    def flush(self, mine: Optional[Item] = None, *, after_fault: bool = False) -> Optional[Item]:
+    def flush(self, mine: Optional[Item] = None, *, after_fault: bool = False, wait: bool = False) -> Optional[Item]:
         """Commit what is pending, if nobody else is at it, and let go what waited for it.
 
         While nothing can be written, only the timekeeper tries again (``after_fault``).
+        Who has promised something to a caller ``wait``s until the journal is free.
 
         Whoever appended while another held the lock leaves at once: the holder looks
         again after it has let go of the lock, so nothing is left lying.
@@ -159,11 +160,18 @@ class Engine:
         if journal.fault is not None and not after_fault:
             return mine
         pending, lock = journal.pending, journal.lock
-        while pending and lock.acquire(False):
-            try:
-                tokens = journal.commit()
-            finally:
-                lock.release()
+        while pending:
+            if wait:
+                # "with", since a block's thread may be here, and an exception be raised into it at any instant.
+                with lock:
+                    tokens = journal.commit()
+            elif lock.acquire(False):
+                try:
+                    tokens = journal.commit()
+                finally:
+                    lock.release()
+            else:
+                break
             if journal.has_refused:
                 self._handle_refused(journal)
             if not tokens:

@@ -44,6 +44,8 @@ class Worker(threading.Thread):
         take = pool.ready.popleft
         try:
             while True:
+                if len(pool.workers) > pool.size and pool.retires(self):
+                    return
                 item: Optional[Item] = None
                 try:
                     if pool.outcomes:
@@ -161,7 +163,7 @@ class Pool:
 
     def park(self, worker: Worker) -> bool:
         """Wait for work; False when the worker has to end."""
-        if self.closed or len(self.workers) > self.size:
+        if self.closed:
             return False
         self._idle.append(worker)
         # Whoever pushed before seeing us idle has not woken us: look again before waiting.
@@ -173,6 +175,14 @@ class Pool:
             return not self.closed
         worker.gate.acquire()
         return not self.closed
+
+    def retires(self, worker: Worker) -> bool:
+        """Whether this worker is one too many, since a place that was lent was given back."""
+        with self._lock:
+            if len(self.workers) <= self.size:
+                return False
+            self.workers.discard(worker)
+            return True
 
     def left(self, worker: Worker) -> None:
         """A worker thread has ended."""
@@ -199,8 +209,14 @@ class Pool:
         """One worker waits for another's work (or has stopped waiting): change the capacity by ``places``."""
         with self._lock:
             self.size += places
-        if places > 0 and self.ready:
-            self._wake()
+        if places > 0:
+            if self.ready:
+                self._wake()
+            return
+        try:
+            self._idle.pop().gate.release()  # to see that it is one too many
+        except IndexError:
+            return
 
     def hold(self, held: bool) -> None:
         """Stop starting steps, or start again."""

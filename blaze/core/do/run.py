@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import Context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Optional, Tuple
 
 from ..ground.capture import flush_prints
@@ -160,6 +161,9 @@ class Run:
                 return engine.launch(attempt, arguments, worker)
             attempt.worker = worker
             value = self.context.copy().run(call, attempt, step.function, arguments)
+            if value.__class__ is CoroutineType:
+                value.close()
+                raise BlazeError("the block returned a coroutine that nobody awaits; decorate an async def function")
         except BaseException as error:
             worker.attempt = None
             return self.failed(attempt, error)
@@ -269,7 +273,7 @@ class Run:
         """The finaliser as a step."""
         return FinaliserStep(self)
 
-    def _write_end(self) -> Optional[Item]:
+    def _write_end(self, wait: bool = False) -> Optional[Item]:
         """Decide how the run ended and record it."""
         engine = self.engine
         with self.lock:
@@ -304,7 +308,7 @@ class Run:
             return None
         self.reason = reason
         if engine.awaits_commits:
-            return engine.flush()
+            return engine.flush(wait=wait)
         self.status = status
         self._conclude()
         return engine.flush_if_much(None)
@@ -520,8 +524,11 @@ class Run:
         if self.engine.recorder is not None:
             self.engine.recorder.step(self.key, index, status, reason, self.attempts[index], None, None)
 
-    def halt(self, reason: str) -> bool:
-        """Start nothing further, and ask what runs to stop; whether the run was still going."""
+    def halt(self, reason: str, *, wait: bool = False) -> bool:
+        """Start nothing further, and ask what runs to stop; whether the run was still going.
+
+        With ``wait`` that is recorded when this returns.
+        """
         ready: List[Item] = []
         with self.lock:
             if self.ended_at is not None or self.halted not in (None, "fail_stop"):
@@ -532,14 +539,14 @@ class Run:
         engine = self.engine
         engine.timekeeper.ask_all(self, reason)
         # What is left of the run is bookkeeping: done here, since all workers may be busy or held.
-        mine = self._write_end() if ready else engine.flush()
+        mine = self._write_end(wait) if ready else engine.flush(wait=wait)
         if mine is not None:
             engine.pool.push(mine)
         return True
 
     def cancel(self, reason: str) -> bool:
-        """Cancel the run; whether it was still going."""
-        return self.halt(reason)
+        """Cancel the run; whether it was still going. Recorded when this returns: also a crash leaves it cancelled."""
+        return self.halt(reason, wait=True)
 
     def _halt(self, reason: str, ready: List[Item]) -> None:
         """Cancel every step that has not started. Under the lock."""

@@ -55,5 +55,8 @@ def place_of_caller(depth: int) -> str:
     """``file.py:line`` of the frame ``depth`` above the function that calls this."""
     frame = sys._getframe(depth + 1)
     path = frame.f_code.co_filename
-    relative = os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
-    return f"{relative}:{frame.f_lineno}"
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # the current directory is gone
+        return f"{path}:{frame.f_lineno}"
+    return f"{path[len(here) :] if path.startswith(here) else path}:{frame.f_lineno}"

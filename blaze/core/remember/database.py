@@ -195,6 +195,8 @@ def _check_untouched(path: Path) -> None:
             f"{path} is empty; a state file is never left so by Blaze, and it was left as it is. Restore it from "
             "a backup, or move it away to start anew"
         )
+    if not os.access(path, os.W_OK):  # SQLite would open it all the same, and fail at the first write
+        raise StateError(f"{path} is not writable by this user; see who owns it, or run chmod u+w {path}")
     with contextlib.closing(_connect(path, "mode=ro")) as connection, _explained(path):
         schema.check(connection, str(path))
 
@@ -248,8 +250,8 @@ def _explained(path: Path) -> Iterator[None]:
             advice = f"another program has been writing to it for {BUSY_TIMEOUT:.0f} s; find it with 'fuser {path}'"
         elif "readonly" in text or "unable to open" in text:
             advice = "check that it and its directory are writable by this user"
-        elif "full" in text:
-            advice = "the disk is full; make room"
+        elif "full" in text or "disk I/O" in text:
+            advice = "the disk is full, or fails: make room"
         else:
             advice = "see the message of SQLite"
         raise StateError(f"{path} can't be opened ({text}): {advice}") from error

@@ -32,6 +32,8 @@ BATCH_LIMIT = 1000
 #: Commits after which the log is folded into the database. A commit of one step
 #: writes one to three pages of 4 KiB, so the log stays below about 12 MiB.
 COMMITS_PER_CHECKPOINT = 1000
+#: The same for large values, in bytes.
+VOLUME_PER_CHECKPOINT = 4 * 1024 * 1024
 #: Seconds between two attempts to write what could not be written.
 RETRY_DELAYS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
@@ -74,6 +76,8 @@ class Journal:
         self._connection = open_memory() if path is None else open_writer(path, durability)
         self._cursor = self._connection.cursor()
         self._commits = 0
+        #: Bytes of large values written since the last checkpoint; whoever appends one adds to it.
+        self.volume = 0
         self._pid = os.getpid()
         self._refused: List[Tuple[Entry, str]] = []
         #: The file is gone or another one: nothing can be written any more.
@@ -114,7 +118,7 @@ class Journal:
         if self.fault is not None:
             self.fault = None
         self._commits += 1
-        if self._commits >= COMMITS_PER_CHECKPOINT:
+        if self._commits >= COMMITS_PER_CHECKPOINT or self.volume > VOLUME_PER_CHECKPOINT:
             self.checkpoint()
         return [entry[2] for entry in batch if entry[2] is not None]
 
@@ -242,7 +246,7 @@ class Journal:
                 # Without patience for readers: the lock is held, and the next turn comes.
                 self._cursor.execute("PRAGMA busy_timeout = 0")
             self._cursor.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if truncate else 'PASSIVE'})").fetchall()
-            self._commits = 0
+            self._commits = self.volume = 0
             return True
         except sqlite3.Error:
             # The log keeps what is in it; the next turn tries again.

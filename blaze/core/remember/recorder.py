@@ -20,6 +20,8 @@ from .journal import Journal
 
 #: Longest message, traceback or argument text that is kept, in characters (RELIABILITY R37).
 TEXT_LIMIT = 64 * 1024
+#: Size in bytes from which an output in a row counts towards the next checkpoint.
+NOTABLE = 1000
 #: Highest log level that is kept as it is: what a block made up has to fit into a column.
 MAX_LEVEL = 1_000_000
 
@@ -170,6 +172,8 @@ class Recorder:
                 stored = 1
                 if len(data) <= INLINE_LIMIT:
                     inline = data
+                    if len(data) > NOTABLE:
+                        self.journal.volume += len(data)
                 else:
                     spilled = self._spill(run_id, name, data)
         self._pending.append(

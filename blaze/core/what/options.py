@@ -61,6 +61,19 @@ def check_flag(name: str, value: Any) -> Optional[str]:
     return None if isinstance(value, bool) else f"{name} is True or False, got {shown(value)}"
 
 
+def check_timezone(name: str, value: Any) -> Optional[str]:
+    """None (the machine's) or the IANA name of a time zone."""
+    if value is None:
+        return None
+    from zoneinfo import ZoneInfo  # only where a zone is named: kept out of the start-up
+
+    try:
+        ZoneInfo(value)
+    except Exception:  # an unknown name, no name at all, a path out of the zone directory
+        return f"{name} is the IANA name of a time zone, such as 'Europe/Berlin', got {shown(value)}"
+    return None
+
+
 def check_text(name: str, value: Any) -> Optional[str]:
     """A str."""
     return None if isinstance(value, str) else f"{name} is a str, got {shown(value)}"

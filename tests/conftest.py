@@ -1,0 +1,17 @@
+"""What holds for every test: nothing that one leaves open reaches the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from blaze.core import blaze as scheduler_module
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler_is_left_open() -> Iterator[None]:
+    """Stop what a test, most of all a failed one, has not stopped."""
+    yield
+    for scheduler in list(scheduler_module._OPEN):
+        scheduler.stop(grace=0.0)

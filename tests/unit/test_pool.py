@@ -1,0 +1,103 @@
+"""The ready queue and its workers, without any run."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import pytest
+
+from blaze.core.do.pool import Pool
+
+PATIENCE = 5.0
+
+
+class Work:
+    """Work that tells when it was started and takes until it is let go."""
+
+    def __init__(self, go):
+        self.started = threading.Event()
+        self.go = go
+
+    def perform(self, index, worker):
+        self.started.set()
+        self.go.wait(PATIENCE)
+
+    def broken(self, error):
+        raise error
+
+
+@pytest.fixture
+def pool():
+    pool = Pool(4)
+    pool.go = threading.Event()
+    yield pool
+    pool.go.set()
+    for worker in pool.close():
+        worker.join(PATIENCE)
+
+
+def test_threads_are_made_when_there_is_work_and_no_more_than_fit(pool):
+    assert not pool.workers
+    works = [Work(pool.go) for _ in range(6)]
+    pool.extend([(work, 0) for work in works])
+    assert all(work.started.wait(PATIENCE) for work in works[:4])
+    assert len(pool.workers) == 4 and len(pool.ready) == 2
+    pool.go.set()
+    assert all(work.started.wait(PATIENCE) for work in works)
+
+
+def test_what_is_queued_finds_a_worker_though_another_item_is_taken_at_the_same_instant(pool):
+    """A busy pool of which one worker takes the only queued item while another queues the next one."""
+
+    class Queue(deque):
+        def extend(self, items):
+            while self:  # what another worker does between two lines of Pool.extend
+                threading.Thread(target=self.popleft()[0].perform, args=(0, None), daemon=True).start()
+            super().extend(items)
+
+    pool.ready = Queue()
+    first, taken, late = Work(pool.go), Work(pool.go), Work(pool.go)
+    pool.push((first, 0))
+    assert first.started.wait(PATIENCE)
+    pool.ready.append((taken, 0))
+    pool.extend([(late, 0)])
+    assert taken.started.wait(PATIENCE)
+    assert late.started.wait(1.0), "it waits though three of four places are free"
+
+
+def test_while_held_nothing_starts_but_outcomes_are_recorded(pool):
+    pool.go.set()
+    pool.hold(True)
+    work, outcome = Work(pool.go), Work(pool.go)
+    pool.push((work, 0))
+    pool.push_outcome((outcome, 0))
+    assert outcome.started.wait(PATIENCE) and not work.started.is_set()
+    pool.hold(False)
+    assert work.started.wait(PATIENCE)
+
+
+def test_every_item_is_performed_once_whoever_pushes_and_however_fast():
+    class Once:
+        def __init__(self):
+            self.times = []
+
+        def perform(self, index, worker):
+            self.times.append(index)
+            if len(self.times) == 4_000:
+                done.set()
+
+        def broken(self, error):
+            raise error
+
+    done, once, pool = threading.Event(), Once(), Pool(3)
+    pushers = [
+        threading.Thread(target=lambda base=base: [pool.push((once, base + number)) for number in range(1_000)])
+        for base in range(0, 4_000, 1_000)
+    ]
+    for thread in pushers:
+        thread.start()
+    assert done.wait(PATIENCE)
+    for thread in [*pushers, *pool.close()]:
+        thread.join(PATIENCE)
+    assert sorted(once.times) == list(range(4_000)) and not pool.workers
