@@ -12,6 +12,7 @@ from blaze.core import blaze as scheduler_module
 @pytest.fixture(autouse=True)
 def no_scheduler_is_left_open() -> Iterator[None]:
     """Stop what a test, most of all a failed one, has not stopped."""
+    before = set(scheduler_module._OPEN)
     yield
-    for scheduler in list(scheduler_module._OPEN):
+    for scheduler in set(scheduler_module._OPEN) - before:
         scheduler.stop(grace=0.0)

@@ -137,18 +137,22 @@ class Session:
     def close(self, grace: float) -> None:
         """Stop and close everything; what has not ended is left to the next start."""
         self.engine.close(grace)
+        released = True
         try:
             if self.lock is not None:
                 release_runs(self.journal, self.instance_id)
         except StateError as error:
-            # The lock goes, so the next start sees a dead owner and takes its runs over all the same.
+            # The lock's file stays: the next start sees a dead owner and takes its runs over all the same.
+            released = False
             self.logger.error("the open runs could not be released: %s", error)
         if self._state is not None:
             self._state.close()
         self.journal.close()
         self.logger.stop()
-        if self.lock is not None:
+        if self.lock is not None and released:
             self.lock.release()
+        elif self.lock is not None:
+            self.lock.forget()
 
     def forget(self) -> None:
         """In a forked child: let go of what is the parent's without touching it."""

@@ -31,10 +31,10 @@ class Child:
                 os.close(reading)
                 with os.fdopen(writing, "wb") as pipe:
                     try:
-                        answer = True, function(*args, **kwargs)
+                        answer = pickle.dumps((True, function(*args, **kwargs)))
                     except BaseException:
-                        answer = False, traceback.format_exc()
-                    pickle.dump(answer, pipe)
+                        answer = pickle.dumps((False, traceback.format_exc()))
+                    pipe.write(answer)
                 status = 0
             finally:
                 os._exit(status)

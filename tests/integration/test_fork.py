@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from blaze import Blaze, BlazeError, RunStatus, StateError, current
+from blaze import BlazeError, RunStatus, StateError, StateManager, current
+from blaze.core.remember import journal as journal_module
 from tests.integration.doomed import Child, Doomed, die, in_child
-from tests.integration.workbench import PATIENCE, wait, wait_until
+from tests.integration.workbench import PATIENCE, wait
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -129,6 +130,7 @@ def test_a_fork_while_every_lock_is_held_leaves_the_child_free(doomed):
     assert len(run_many(scheduler, 3)) == 3
 
 
+@pytest.mark.slow
 def test_a_fork_out_of_a_block_gives_a_child_that_can_run_sequences(doomed):
     def forks():
         return in_child(run_many, scheduler, 3)
@@ -175,6 +177,37 @@ def test_the_hard_stop_of_a_child_is_refused_while_the_parent_lives(doomed):
 
     assert scheduler.instance_id in in_child(shut_down)
     assert run_many(scheduler, 1)
+
+
+@pytest.mark.xfail(
+    reason="a child that is forked during a checkpoint inherits checkpoint.lock, and keeps it", strict=False
+)
+def test_a_child_that_is_forked_during_a_checkpoint_does_not_stop_those_to_come(doomed, monkeypatch):
+    """S6: without checkpoints the log grows for as long as the child lives."""
+    scheduler = doomed.start()
+    run_many(scheduler, 1)
+    journal = scheduler._session.journal
+    locked, forked = threading.Event(), threading.Event()
+    try_lock = journal_module.try_lock
+
+    def slow_lock(path):
+        descriptor = try_lock(path)
+        locked.set()
+        wait(forked)
+        return descriptor
+
+    def checkpoint():
+        with journal.lock:
+            return journal.checkpoint()
+
+    monkeypatch.setattr(journal_module, "try_lock", slow_lock)
+    thread = threading.Thread(target=checkpoint)
+    thread.start()
+    wait(locked)
+    with Child(time.sleep, 60):
+        forked.set()
+        thread.join()
+        assert checkpoint()
 
 
 # ---------------------------------------------------------------------- what a child's end does
@@ -272,7 +305,7 @@ def test_a_program_whose_child_ends_as_programs_do_loses_nothing(tmp_path):
         out, _ = process.communicate("go on\n", PATIENCE)
     assert process.returncode == -signal.SIGKILL
     acknowledged = {line.split()[1] for line in out.splitlines()}
-    with Blaze(state_dir=state_dir).state as state:
+    with StateManager(state_dir) as state:
         assert {run.run_id for run in state.runs(status="COMPLETED")} >= acknowledged and len(acknowledged) == 10
 
 
@@ -385,7 +418,7 @@ def test_a_program_ends_though_blocks_are_running_and_the_next_start_has_the_run
     assert "Exception ignored" not in done.stderr and "Fatal" not in done.stderr
     assert seconds < 10
     assert list((tmp_path / "state" / "instances").iterdir()) == []
-    with Blaze(state_dir=tmp_path / "state").state as state:
+    with StateManager(tmp_path / "state") as state:
         run = state.find_run("last")
         assert (run.status.ended, run.owner, run.recoveries) == (False, None, 0)
 
@@ -403,11 +436,11 @@ def test_a_program_ends_though_a_run_in_memory_goes_on_in_another_thread(tmp_pat
     assert seconds < 10
 
 
-# ---------------------------------------------------------------------- nothing before the start, nothing after the stop
+# ---------------------------------------------------------------------- before the start, and after the stop
 
 
 def test_importing_blaze_has_no_side_effects(tmp_path):
-    """R60, DESIGN §1: no thread, file, socket, signal handler or logging configuration; nor does making the objects."""
+    """R60, DESIGN §1: no thread, file, signal handler or logging configuration; nor has making the objects."""
     program = """
         import atexit, logging, os, signal, sys, threading, warnings
 
@@ -443,9 +476,7 @@ def test_importing_blaze_has_no_side_effects(tmp_path):
         logger = blaze.BlazeLogger()
         state = blaze.StateManager("./state")
         after = look()
-        # The logging module's own exit handler, if Blaze is the first to import it, would not count; it is imported above.
         print({key: (before[key], after[key]) for key in before if before[key] != after[key]})
-        assert "sqlite3" not in sys.modules or True
     """
     done, _ = run_program(program, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")

@@ -293,7 +293,10 @@ def test_a_run_in_memory_ends_as_the_model_says(nodes, workers, finaliser_fails)
 
 @pytest.fixture(scope="module", params=["process-1", "process-3", "memory-3"])
 def scheduler(request, tmp_path_factory):
-    """One for all examples; it learns each new sequence when that is registered."""
+    """One for all examples; it learns each new sequence when that is registered.
+
+    It is stopped behind each test (tests/conftest.py), so each example starts it.
+    """
     durability, workers = request.param.split("-")
     with Blaze(
         sequences=BlazeSequence(),
@@ -307,6 +310,7 @@ def scheduler(request, tmp_path_factory):
 @settings(max_examples=30, deadline=None)
 @given(GRAPHS, st.booleans())
 def test_a_recorded_run_ends_as_the_model_says_and_is_recorded_so(scheduler, nodes, finaliser_fails):
+    scheduler.start()
     graph = Graph(nodes, scheduler.sequences, f"dag{len(scheduler.sequences)}", finaliser_fails, scheduler.state.steps)
     result = scheduler.run(f"dag{len(scheduler.sequences) - 1}", timeout=PATIENCE)
     played = play(nodes, finaliser_fails)
@@ -317,6 +321,7 @@ def test_a_recorded_run_ends_as_the_model_says_and_is_recorded_so(scheduler, nod
 @settings(max_examples=6, deadline=None)
 @given(st.lists(GRAPHS, min_size=2, max_size=6))
 def test_runs_at_the_same_time_end_as_if_each_were_alone(scheduler, many):
+    scheduler.start()
     graphs = [
         Graph(nodes, scheduler.sequences, f"dag{len(scheduler.sequences)}", recorded=scheduler.state.steps)
         for nodes in many
@@ -375,6 +380,7 @@ def test_with_fail_stop_one_worker_starts_nothing_after_the_first_final_failure(
 @settings(max_examples=30, deadline=None)
 @given(GRAPHS)
 def test_with_fail_stop_a_recorded_run_cancels_what_has_not_started(scheduler, nodes):
+    scheduler.start()
     graph = Graph(nodes, scheduler.sequences, f"dag{len(scheduler.sequences)}", fail_stop=True)
     result = scheduler.run(f"dag{len(scheduler.sequences) - 1}", timeout=PATIENCE)
     check_stopped(graph, result, play(nodes, False))

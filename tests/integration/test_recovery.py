@@ -1152,6 +1152,27 @@ def test_of_four_processes_that_start_at_once_exactly_one_adopts_each_run_of_a_d
         assert state.integrity() == []
 
 
+@pytest.mark.xfail(
+    reason="Blaze.start() counts as started before it has recovered; the second call returns at once", strict=False
+)
+def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monkeypatch):
+    doomed.work("a", dies=True)
+    doomed.sequence()
+    run_id = doomed.crash()
+    scheduler = doomed.blaze()
+
+    def refuse(*args):
+        raise StateError("the state can't be written: database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blaze.core.recovering.adopt", refuse)
+        with pytest.raises(StateError):
+            scheduler.start()
+    scheduler.start()
+    assert scheduler.handle(run_id).result(PATIENCE).ok
+    assert doomed.told() == ["a", "a"]
+
+
 # ---------------------------------------------------------------------- retry(run_id)
 
 
@@ -1416,7 +1437,7 @@ def test_a_run_is_cancelled_for_good_when_cancel_has_returned(doomed):
         def hold():
             with journal.lock:
                 held.set()
-                time.sleep(0.2)
+                time.sleep(0.05)
 
         threading.Thread(target=hold, daemon=True).start()
         wait(held)
@@ -1431,7 +1452,7 @@ def assert_stays_cancelled(doomed, defies):
     doomed.step("defies", defies, "a", retries=5)
     doomed.work("b", "defies", run_when="all_done")
     doomed.sequence()
-    until_killed(lambda: doomed.start().run("seq"))
+    until_killed(lambda: str(doomed.start().run("seq")))
     result = doomed.resume()
     assert (result.status, result.reason) == (RunStatus.CANCELLED, "cancelled_by_user")
     assert statuses(result) == {"a": COMPLETED, "defies": CANCELLED, "b": CANCELLED}

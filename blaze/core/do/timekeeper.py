@@ -132,6 +132,8 @@ class Timekeeper:
                 wait = LOOK_WAITING
             self.asleep = wait > LOOK_WAITING
             self.next_look = self._monotonic() + wait
+            if self.asleep and self._engine.runs:
+                continue  # it began after the look and before we were seen to sleep
             self._engine.clock.wait(self._event, wait)
             self._event.clear()
 

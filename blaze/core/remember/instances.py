@@ -67,6 +67,8 @@ def _take(path: Path) -> Optional[int]:
     """
     place = path if path.exists() else path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = try_lock(place)
+    while descriptor is None and place is not path:
+        descriptor = try_lock(place)  # somebody who clears up had it for an instant
     if descriptor is not None:
         try:
             os.ftruncate(descriptor, 0)
@@ -100,6 +102,12 @@ class DeadInstance:
 
 def dead_instances(directory: Path) -> Iterator[DeadInstance]:
     """The schedulers whose locks can be taken, one after the other; the caller closes each."""
+    for path in directory.glob(f"*{_SUFFIX}.*"):
+        # Of one that died before its lock had its name.
+        descriptor = try_lock(path)
+        if descriptor is not None:
+            os.unlink(path)
+            os.close(descriptor)
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
         descriptor = try_lock(path)
         if descriptor is not None:
