@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Iterable, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Deque, List, Optional, Set, Tuple
 
 log = logging.getLogger("blaze.engine")
 
@@ -108,11 +108,10 @@ class Pool:
         self.ready.append(item)
         self._wake()
 
-    def extend(self, items: Iterable[Item]) -> None:
+    def extend(self, items: List[Item]) -> None:
         """Queue several."""
-        before = len(self.ready)
         self.ready.extend(items)
-        for _ in range(min(len(self.ready) - before, self.size)):
+        for _ in range(min(len(items), self.size)):
             if not self._wake():
                 break
 

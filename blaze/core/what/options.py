@@ -65,6 +65,8 @@ def check_timezone(name: str, value: Any) -> Optional[str]:
     """None (the machine's) or the IANA name of a time zone."""
     if value is None:
         return None
+    if not isinstance(value, str):
+        return check_text(name, value)
     from zoneinfo import ZoneInfo  # only where a zone is named: kept out of the start-up
 
     try:
