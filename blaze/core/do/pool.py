@@ -104,8 +104,8 @@ class Pool:
         self._numbers = 0
 
     def push(self, item: Item) -> None:
-        """Queue one item and see that somebody takes it."""
-        self.ready.append(item)
+        """Queue one item and see that somebody takes it; bookkeeping goes before blocks."""
+        (self.ready if item[1] >= 0 else self.outcomes).append(item)
         self._wake()
 
     def extend(self, items: List[Item]) -> None:

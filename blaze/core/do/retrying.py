@@ -28,7 +28,7 @@ def retry_delay(policy: RetryPolicy, attempt: int, error: BaseException, spread:
     if not policy.delay:
         return 0.0
     try:
-        delay = policy.delay * policy.backoff ** (attempt - 1)
+        delay = policy.delay * float(policy.backoff) ** (attempt - 1)
     except OverflowError:
         delay = policy.max_delay
     delay = min(delay, policy.max_delay)
