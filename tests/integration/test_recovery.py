@@ -289,10 +289,12 @@ def test_what_was_recorded_while_the_journal_was_held_is_written_when_it_is_let_
         journal = scheduler._session.journal
         held = threading.Event()
 
+        def work(cursor):
+            held.set()
+            wait_until(lambda: journal.pending, "the row of the step")
+
         def hold():
-            with journal.lock:
-                held.set()
-                wait_until(lambda: journal.pending, "the row of the step")
+            journal.transaction(work)
 
         threading.Thread(target=hold).start()
         wait(held)

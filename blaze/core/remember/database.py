@@ -16,6 +16,7 @@ from typing import Iterator, Optional
 
 from ..ground.errors import Fault, StateError, ValidationError
 from . import schema
+from .forks import opening
 
 #: Name of the database in the state directory.
 FILE_NAME = "blaze.db"
@@ -94,6 +95,11 @@ def open_writer(path: Path, durability: str) -> sqlite3.Connection:
 
     Checkpoints are off: the journal makes them, one at a time.
     """
+    with opening:
+        return _open_writer(path, durability)
+
+
+def _open_writer(path: Path, durability: str) -> sqlite3.Connection:
     # The logs first: who makes the file has it in its place before it begins a log.
     logs = [log.name for log in (_beside(path, "-wal"), _beside(path, "-journal")) if log.exists()]
     if path.exists():
@@ -118,9 +124,10 @@ def open_writer(path: Path, durability: str) -> sqlite3.Connection:
 
 def open_memory() -> sqlite3.Connection:
     """A database that lives in this process's memory."""
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    schema.create(connection)
-    connection.execute("PRAGMA foreign_keys = ON")
+    with opening:
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        schema.create(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 
@@ -128,8 +135,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that can't write, for queries. Raises :class:`StateError` if there is no state yet."""
     if not path.exists():
         raise StateError(f"there is no state in {path.parent} yet")
-    connection = _connect(path, "mode=ro")
-    with _explained(path):
+    with opening, _explained(path):
+        connection = _connect(path, "mode=ro")
         try:
             schema.check(connection, str(path))
             connection.execute("PRAGMA query_only = ON")

@@ -26,6 +26,7 @@ from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, T
 from ..ground.errors import StateError
 from ..ground.filelock import try_lock
 from .database import BUSY_TIMEOUT, open_memory, open_writer
+from .forks import lock_out_forks
 
 #: Most rows in one transaction: bounds how long others wait for it.
 BATCH_LIMIT = 1000
@@ -69,7 +70,7 @@ class Journal:
         self.durability = durability
         self.pending: Deque[Entry] = deque()
         #: Protects the connection. Taken without waiting on the hot path.
-        self.lock = threading.Lock()
+        self.lock = lock_out_forks(threading.Lock())
         #: Called after the lock was held for something else while entries came in; set by the engine.
         self.when_pending: Callable[[], None] = _nothing
         self.fault: Optional[Fault] = None

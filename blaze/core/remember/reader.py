@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from ..ground.errors import StateError
 from .database import open_reader
+from .forks import lock_out_forks
 from .journal import Journal
 
 Row = Tuple[Any, ...]
@@ -110,7 +111,7 @@ class _Opened:
     """What one process has open; ``lock`` protects the connection."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = lock_out_forks(threading.Lock())
         self.connection: Optional[sqlite3.Connection] = None
         self.identity: Optional[Tuple[int, int]] = None
 
