@@ -130,7 +130,7 @@ class Session:
         except StateError as error:
             self.logger.warning("history could not be pruned: %s", error)
         if idle:
-            self.journal.fold()
+            self.journal.fold(cut=True)
         self._next_tidy = now + (TIDY_EVERY if idle else TIDY_EVERY_BUSY)
         return False
 

@@ -45,6 +45,7 @@ from .remember.records import (
     StateSize,
     StepRecord,
 )
+from .remember.schema import place_of, step_key
 
 __all__ = [
     "AttemptRecord",
@@ -422,7 +423,8 @@ class StateManager:
         def ask(read: Read, key: int, _: int, definition: Definition) -> Tuple[List[StepRecord], int]:
             total = len(definition.names)
             end = total if stop is None else min(stop, total)
-            rows = {row[0]: row for row in read(queries.STEPS, (key, start, end))}
+            found = read(queries.STEPS, (step_key(key, start), step_key(key, end)))
+            rows = {place_of(row[0]): row for row in found}
             return [step_of(definition, index, rows.get(index)) for index in range(start, end)], total
 
         return self._of_run(run_id, ask)

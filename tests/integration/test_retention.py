@@ -22,6 +22,7 @@ from blaze.core.ground.status import RunStatus
 from blaze.core.remember import retention as module
 from blaze.core.remember.journal import Journal
 from blaze.core.remember.retention import DAY, Retention, prune, sweep_results
+from blaze.core.remember.schema import PLACE_BITS
 from blaze.core.state import StateManager
 from tests.integration.recorded_history import NEW_YEAR, History, Written
 from tests.integration.test_state_queries import fill
@@ -225,8 +226,8 @@ def test_all_that_belongs_to_a_run_goes_with_it(history: History) -> None:
     assert {path.name for path in (results / old.run_id).iterdir()} == {"fetch.pickle", "@output.pickle"}
     prune_all(history, Retention(runs=1, days=None))
     assert kept(history) == ids(new)
-    for table, rows in (("steps", 3), ("attempts", 3), ("logs", 1)):
-        assert history.column(f"SELECT run FROM {table}") == [new.key] * rows
+    for run, table, rows in ((f"id >> {PLACE_BITS}", "steps", 3), ("run", "attempts", 3), ("run", "logs", 1)):
+        assert history.column(f"SELECT {run} FROM {table}") == [new.key] * rows
     assert [path.name for path in results.iterdir()] == [new.run_id]
 
 
@@ -343,10 +344,10 @@ def test_a_run_with_very_many_rows_goes_in_several_transactions_its_own_row_last
     memory.end(big)
     last = memory.run()
     memory.log(last, "newest")
-    tables = ("logs", "attempts", "steps")
+    tables = (("logs", "run"), ("attempts", "run"), ("steps", f"id >> {PLACE_BITS}"))
 
     def left() -> List[int]:
-        return [len(memory.column(f"SELECT 1 FROM {table} WHERE run = ?", big.key)) for table in tables]
+        return [len(memory.column(f"SELECT 1 FROM {table} WHERE {run} = ?", big.key)) for table, run in tables]
 
     before = left()
     calls = 0

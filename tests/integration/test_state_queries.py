@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from blaze.core.ground.errors import AmbiguousName, BlazeError, NotFound, StateError, ValidationError
 from blaze.core.ground.status import BlockStatus, RunStatus
 from blaze.core.remember import codec, queries, reader
+from blaze.core.remember.schema import step_key
 from blaze.core.state import Page, StateManager
 from tests.integration.recorded_history import NEW_YEAR, PIPELINE, History, Written
 
@@ -1162,7 +1163,7 @@ def test_a_run_that_goes_on_with_another_definition_is_told_by_that_one(history:
 
     def rewire(cursor: sqlite3.Cursor) -> None:
         cursor.execute("UPDATE runs SET definition = (SELECT definition FROM runs WHERE id = ?)", (other.key,))
-        cursor.execute("UPDATE steps SET step = 1")
+        cursor.execute("UPDATE steps SET id = ?", (step_key(run.key, 1),))
         cursor.execute("UPDATE logs SET step = NULL")
 
     history.journal.transaction(rewire)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from blaze import BlazeBlock, BlazeError, BlazeSequence, SeqBlockData, ValidationError
 from blaze.core.ground.errors import NotFound
+from blaze.core.what import compiler
 from blaze.core.what.checker import clipped
 
 from .wired import faults_of, keep, sequence_of
@@ -1118,3 +1119,9 @@ def test_a_fan_in_of_ten_thousand_steps_is_drawn_in_little_space(blocks):
     lines = sequence.graph().splitlines()
     assert lines[2] == "│  └─ every  ← s0, s1, s2, s3, s4, s5, …"
     assert len(lines) == 2 * MANY + 1
+
+
+def test_a_sequence_of_more_steps_than_the_state_file_has_room_for_is_refused(blocks, monkeypatch):
+    monkeypatch.setattr(compiler, "MAX_STEPS", 3)
+    sequence = sequence_of(blocks, *(Step("nothing", name=f"s{n}") for n in range(4)))
+    assert "the sequence has 4 steps; 3 are allowed" in faults_of(sequence.validate)[0]

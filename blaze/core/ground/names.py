@@ -9,6 +9,8 @@ from typing import Iterable, Optional
 
 #: Longest name, in characters.
 MAX_NAME = 128
+#: Most steps of one sequence: the state file has 20 bits for a step's place in it.
+MAX_STEPS = 1 << 20
 
 # \Z, not $: a name that ends in a newline is not a name. ASCII only, so that a
 # name can be part of a path, a table and a URL.

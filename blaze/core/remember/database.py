@@ -159,6 +159,7 @@ def _create(path: Path) -> None:
         connection = _connect(aside)
         try:
             with _explained(path):
+                connection.execute(f"PRAGMA page_size = {schema.PAGE_SIZE}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA synchronous = OFF")
                 # Written to the file itself, which has no journal yet and nobody else knows.

@@ -31,8 +31,8 @@ from .forks import lock_out_forks
 #: Most rows in one transaction: bounds how long others wait for it.
 BATCH_LIMIT = 1000
 #: Commits after which the log is folded into the database. A commit of one step
-#: writes one to three pages of 4 KiB, so the log stays below about 12 MiB.
-COMMITS_PER_CHECKPOINT = 1000
+#: writes one to three pages of 2 KiB, so the log stays below about 12 MiB.
+COMMITS_PER_CHECKPOINT = 2000
 #: The same for large values, in bytes.
 VOLUME_PER_CHECKPOINT = 4 * 1024 * 1024
 #: Seconds between two attempts to write what could not be written.
@@ -257,10 +257,10 @@ class Journal:
                 self._cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
             os.close(descriptor)
 
-    def fold(self) -> None:
-        """Checkpoint and cut the log, in idle time."""
+    def fold(self, *, cut: bool) -> None:
+        """Checkpoint; in idle time with ``cut``, which gives the log's room back."""
         with self._alone():
-            self.checkpoint(truncate=True)
+            self.checkpoint(truncate=cut)
 
     def close(self) -> None:
         """Close the connection. In a forked child it is only forgotten: closing it there would harm the parent's."""

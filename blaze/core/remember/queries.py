@@ -48,9 +48,10 @@ COUNTS = f"SELECT status, COUNT(*) FROM runs INDEXED BY runs_open WHERE {_IS_OPE
 GRAPH = "SELECT graph FROM definitions WHERE digest = ?"
 DEFINITIONS_OF_SEQUENCE = f"SELECT id, digest FROM definitions WHERE seq_id = ? ORDER BY id DESC LIMIT {DEFINITIONS}"
 
+#: Steps by key.
 STEPS = """
-SELECT step, status, reason, attempts, started_at, seconds, preview, error, retry_at, done, total, stored FROM steps
-WHERE run = ? AND step >= ? AND step < ?"""
+SELECT id, status, reason, attempts, started_at, seconds, preview, error, retry_at, done, total, stored FROM steps
+WHERE id >= ? AND id < ?"""
 ATTEMPTS = """
 SELECT step, attempt, started_at, seconds, reason, error, arguments, traceback FROM attempts
 WHERE run = ? AND (step, attempt) > (?, ?) AND step <= ? ORDER BY step, attempt LIMIT ?"""

@@ -17,6 +17,7 @@ from ..ground.errors import StateError
 from ..ground.status import BlockStatus, RunStatus, predecessors
 from .codec import INLINE_LIMIT, NotStorable, ResultFiles, pickled, preview
 from .journal import Journal
+from .schema import PLACE_BITS, step_key
 
 #: Longest message, traceback or argument text that is kept, in characters (RELIABILITY R37).
 TEXT_LIMIT = 64 * 1024
@@ -59,14 +60,14 @@ RUN_HALTED = """
 UPDATE runs SET cancel = ? WHERE id = ? AND cancel IS NULL"""
 
 STEP_COMPLETED = """
-INSERT INTO steps (run, step, status, attempts, started_at, seconds, stored, output, spilled, preview)
-VALUES (?, ?, 'COMPLETED', ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO steps (id, status, attempts, started_at, seconds, stored, output, spilled, preview)
+VALUES (?, 'COMPLETED', ?, ?, ?, ?, ?, ?, ?)"""
 
 #: The same where a row tells already that the step runs.
 STEP_COMPLETED_AFTER_ALL = (
     STEP_COMPLETED
     + f"""
-ON CONFLICT (run, step) DO UPDATE SET
+ON CONFLICT (id) DO UPDATE SET
     status = 'COMPLETED', reason = NULL, attempts = excluded.attempts, started_at = excluded.started_at,
     seconds = excluded.seconds, stored = excluded.stored, output = excluded.output, spilled = excluded.spilled,
     preview = excluded.preview, retry_at = NULL
@@ -74,16 +75,16 @@ WHERE {_is_one_of(predecessors(BlockStatus.COMPLETED) | {BlockStatus.RETRYING})}
 )
 
 STEP_STATE = f"""
-INSERT INTO steps (run, step, status, reason, attempts, started_at, seconds, error, retry_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (run, step) DO UPDATE SET
+INSERT INTO steps (id, status, reason, attempts, started_at, seconds, error, retry_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
     status = excluded.status, reason = excluded.reason, attempts = excluded.attempts,
     started_at = COALESCE(excluded.started_at, started_at), seconds = COALESCE(excluded.seconds, seconds),
     error = excluded.error, retry_at = excluded.retry_at
 WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}"""
 
 STEP_PROGRESS = """
-UPDATE steps SET done = ?, total = ? WHERE run = ? AND step = ? AND status = 'RUNNING'"""
+UPDATE steps SET done = ?, total = ? WHERE id = ? AND status = 'RUNNING'"""
 
 ATTEMPT = """
 INSERT OR REPLACE INTO attempts (run, step, attempt, started_at, seconds, reason, error, arguments, traceback)
@@ -179,7 +180,7 @@ class Recorder:
         self._pending.append(
             (
                 STEP_COMPLETED_AFTER_ALL if row_exists else STEP_COMPLETED,
-                (key, index, attempts, started_at, seconds, stored, inline, spilled, preview(value)),
+                (key << PLACE_BITS | index, attempts, started_at, seconds, stored, inline, spilled, preview(value)),
                 token,
             )
         )
@@ -198,7 +199,7 @@ class Recorder:
         token: Any = None,
     ) -> None:
         """Any other state of a step."""
-        row = (key, index, status.value, reason, attempts, started_at, seconds, _clipped(error), retry_at)
+        row = (step_key(key, index), status.value, reason, attempts, started_at, seconds, _clipped(error), retry_at)
         self._pending.append((STEP_STATE, row, token))
 
     def attempt(
@@ -221,7 +222,7 @@ class Recorder:
 
     def progress(self, key: int, index: int, done: float, total: Optional[float]) -> None:
         """How far a running step says it is."""
-        self._pending.append((STEP_PROGRESS, (done, total, key, index), None))
+        self._pending.append((STEP_PROGRESS, (done, total, step_key(key, index)), None))
 
     def log_line(
         self, key: int, index: Optional[int], attempt: Optional[int], at: float, level: int, logger: str, message: str

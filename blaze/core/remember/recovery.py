@@ -15,19 +15,20 @@ from ..ground.status import BlockStatus, RunStatus
 from .codec import ResultFiles, unpickled
 from .journal import Journal
 from .recorder import RUN_ENDED_BY_RULE, NewRun, insert_run
+from .schema import place_of, step_key
 
 _SELECT_RUN = """
 SELECT r.id, r.run_id, r.seq_id, r.job_id, r.scheduled_at, r.parameters, r.created_at, r.started_at, r.deadline,
        r.recoveries, r.cancel, r.status, r.owner, d.graph
 FROM runs r JOIN definitions d ON d.id = r.definition"""
 
-#: The steps of a run that ends while nobody has it in hand: key, key again, reason.
+#: The steps of a run that ends while nobody has it in hand: its key, the key of its first step, reason.
 OPEN_STEPS_CANCELLED = """
 WITH RECURSIVE places (step) AS (
     SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?)
 )
-INSERT INTO steps (run, step, status, reason, attempts) SELECT ?, step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
-ON CONFLICT (run, step) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
+INSERT INTO steps (id, status, reason, attempts) SELECT ? + step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
+ON CONFLICT (id) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
 WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
 
 
@@ -96,7 +97,7 @@ def adopt(
             if dead is not None and run.recoveries >= max_recoveries:
                 error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
                 cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, run.key))
-                cursor.execute(OPEN_STEPS_CANCELLED, (run.key, run.key, "crashed"))
+                cursor.execute(OPEN_STEPS_CANCELLED, (run.key, step_key(run.key, 0), "crashed"))
                 failed.append(run.run_id)
                 continue
             recoveries = run.recoveries + (dead is not None)
@@ -124,7 +125,7 @@ def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
         if row[2] is not None:
             raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
         cursor.execute(RUN_ENDED_BY_RULE, ("CANCELLED", reason, None, row[0]))
-        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], row[0], reason))
+        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], step_key(row[0], 0), reason))
         return True
 
     return journal.transaction(work)
@@ -141,13 +142,15 @@ def load_run(journal: Journal, run_id: str) -> StoredRun:
 def load_steps(journal: Journal, key: int) -> Dict[int, StoredStep]:
     """The steps of a run that have a row, by index in the run's own definition."""
     rows = journal.read(
-        "SELECT step, status, reason, attempts, started_at, seconds, stored, error, retry_at FROM steps WHERE run = ?",
-        (key,),
+        "SELECT id, status, reason, attempts, started_at, seconds, stored, error, retry_at FROM steps "
+        "WHERE id >= ? AND id < ?",
+        (step_key(key, 0), step_key(key + 1, 0)),
     )
-    return {
-        place: StoredStep(place, BlockStatus(status), reason, attempts, started, seconds, bool(stored), error, retry)
-        for place, status, reason, attempts, started, seconds, stored, error, retry in rows
-    }
+    steps = (
+        StoredStep(place_of(id_), BlockStatus(status), reason, attempts, started, seconds, bool(stored), error, retry)
+        for id_, status, reason, attempts, started, seconds, stored, error, retry in rows
+    )
+    return {step.place: step for step in steps}
 
 
 def rewire(journal: Journal, run: StoredRun, graph: str, digest: str, names: Sequence[str]) -> None:
@@ -168,14 +171,17 @@ def rewire(journal: Journal, run: StoredRun, graph: str, digest: str, names: Seq
             (digest, len(names), run.key),
         )
         places = [place.get(name) for name, _, _ in run.wiring()]
-        for table in ("steps", "attempts"):
-            for old, new in enumerate(places):
-                if new is None:
-                    cursor.execute(f"DELETE FROM {table} WHERE run = ? AND step = ?", (run.key, old))
-                else:
-                    # Below zero first: the place of one step may have been that of another.
-                    cursor.execute(f"UPDATE {table} SET step = ? WHERE run = ? AND step = ?", (-1 - new, run.key, old))
-            cursor.execute(f"UPDATE {table} SET step = -1 - step WHERE run = ? AND step < 0", (run.key,))
+        for old, new in enumerate(places):
+            was = step_key(run.key, old)
+            if new is None:
+                cursor.execute("DELETE FROM steps WHERE id = ?", (was,))
+                cursor.execute("DELETE FROM attempts WHERE run = ? AND step = ?", (run.key, old))
+            else:
+                # Below zero first: the place of one step may have been that of another.
+                cursor.execute("UPDATE steps SET id = ? WHERE id = ?", (-step_key(run.key, new), was))
+                cursor.execute("UPDATE attempts SET step = ? WHERE run = ? AND step = ?", (-1 - new, run.key, old))
+        cursor.execute("UPDATE steps SET id = -id WHERE id < 0")
+        cursor.execute("UPDATE attempts SET step = -1 - step WHERE run = ? AND step < 0", (run.key,))
         lines = cursor.execute("SELECT id, step FROM logs WHERE run = ? AND step IS NOT NULL", (run.key,)).fetchall()
         cursor.executemany("UPDATE logs SET step = ? WHERE id = ?", [(places[old], line) for line, old in lines])
 
@@ -184,7 +190,7 @@ def rewire(journal: Journal, run: StoredRun, graph: str, digest: str, names: Seq
 
 def load_output(journal: Journal, results: Optional[ResultFiles], key: int, index: int) -> Any:
     """The recorded output of a completed step. Raises :class:`StateError` if it can't be read back."""
-    rows = journal.read("SELECT output, spilled FROM steps WHERE run = ? AND step = ?", (key, index))
+    rows = journal.read("SELECT output, spilled FROM steps WHERE id = ?", (step_key(key, index),))
     if not rows or (rows[0][0] is None and rows[0][1] is None):
         raise StateError("nothing is recorded of it")
     inline, spilled = rows[0]
@@ -204,17 +210,16 @@ def insert_retry(
         key = insert_run(cursor, new)
         for old, index in reused.items():
             row = cursor.execute(
-                "SELECT attempts, started_at, seconds, stored, output, spilled, preview FROM steps "
-                "WHERE run = ? AND step = ?",
-                (original.key, old),
+                "SELECT attempts, started_at, seconds, stored, output, spilled, preview FROM steps WHERE id = ?",
+                (step_key(original.key, old),),
             ).fetchone()
             spilled = row[5]
             if spilled is not None and results is not None:
                 spilled = results.link(spilled, new.run_id)
             cursor.execute(
-                "INSERT INTO steps (run, step, status, reason, attempts, started_at, seconds, stored, output, spilled, "
-                "preview) VALUES (?, ?, 'COMPLETED', 'reused', ?, ?, ?, ?, ?, ?, ?)",
-                (key, index, *row[:5], spilled, row[6]),
+                "INSERT INTO steps (id, status, reason, attempts, started_at, seconds, stored, output, spilled, "
+                "preview) VALUES (?, 'COMPLETED', 'reused', ?, ?, ?, ?, ?, ?, ?)",
+                (step_key(key, index), *row[:5], spilled, row[6]),
             )
         return key
 

@@ -27,6 +27,7 @@ from ..ground.status import RunStatus
 from .codec import ResultFiles
 from .journal import Journal
 from .recorder import results_directory
+from .schema import PLACE_BITS
 
 #: Runs recorded since the last round that make the next one due.
 RUNS_PER_ROUND = 1000
@@ -66,7 +67,9 @@ RETRIED = f"SELECT retry_of FROM runs WHERE status IN ({_OPEN}) AND retry_of IS 
 DELETE_LOGS = "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE run = ? LIMIT ?)"
 DELETE_ATTEMPTS = """
 DELETE FROM attempts WHERE (run, step) IN (SELECT DISTINCT run, step FROM attempts WHERE run = ? LIMIT ?)"""
-DELETE_STEPS = "DELETE FROM steps WHERE (run, step) IN (SELECT run, step FROM steps WHERE run = ? LIMIT ?)"
+DELETE_STEPS = f"""
+DELETE FROM steps WHERE id IN
+    (SELECT id FROM steps WHERE id >= ?1 << {PLACE_BITS} AND id < (?1 + 1) << {PLACE_BITS} LIMIT ?2)"""
 DELETE_RUN = "DELETE FROM runs WHERE id = ?"
 UNUSED_DEFINITIONS = """
 SELECT d.id FROM definitions d WHERE d.seq_id = ?
@@ -384,8 +387,7 @@ def _shrink(journal: Journal) -> bool:
 
 def _fold(journal: Journal) -> None:
     # A transaction that deletes dirties many pages: without this the log would grow by as much each time.
-    with journal.lock:
-        journal.checkpoint()
+    journal.fold(cut=False)
 
 
 def _read(journal: Journal, sql: str, row: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import Fault, ValidationError
-from ..ground.names import name_fault
+from ..ground.names import MAX_STEPS, name_fault
 from .annotations import spell
 from .blocks import BUILT_IN_EXECUTORS, Block, is_generator
 from .checker import clipped, shown
@@ -101,6 +101,9 @@ def compile_plan(
         steps.append(_make_step(definition, position, data, block, arguments, where))
     if not definition.steps:
         faults.append(Fault(definition.whereabouts, "the sequence has no steps; give it SeqBlockData('block')"))
+    if len(definition.steps) > MAX_STEPS:
+        what = f"the sequence has {len(definition.steps)} steps; {MAX_STEPS} are allowed"
+        faults.append(Fault(definition.whereabouts, what))
     _check_finaliser(definition, faults)
     _check_cycles(definition, dependencies, faults)
     _raise_if_wrong(definition, faults, {} if partial and not faults else missing)
