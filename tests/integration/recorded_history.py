@@ -50,7 +50,7 @@ class History:
         while self.journal.pending:
             with self.journal.lock:
                 self.journal.commit()
-        assert not self.journal.refused()
+        assert not self.journal.refused
         assert self.journal.fault is None
 
     def run(

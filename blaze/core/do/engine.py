@@ -165,6 +165,8 @@ class Engine:
                 # "with", since a block's thread may be here, and an exception be raised into it at any instant.
                 with lock:
                     tokens = journal.commit()
+            elif len(pending) > 1 and lock.locked():  # costs a third of trying in vain
+                break
             elif lock.acquire(False):
                 try:
                     tokens = journal.commit()
@@ -172,7 +174,7 @@ class Engine:
                     lock.release()
             else:
                 break
-            if journal.has_refused:
+            if journal.refused:
                 self._handle_refused(journal)
             if not tokens:
                 if journal.fault is None:
@@ -182,7 +184,8 @@ class Engine:
             ready: List[Item] = []
             for run, index in tokens:
                 run.committed(index, ready)
-            mine = self.dispatch(ready, mine)
+            if ready:
+                mine = self.dispatch(ready, mine)
         return mine
 
     def _flush_for_others(self) -> None:
@@ -202,17 +205,18 @@ class Engine:
         Only if that step is known to be quick too, so that nothing waits long for this
         commit; a guess that proves wrong is made good by the timekeeper.
         """
-        journal = self.journal
-        if journal is None or len(journal.pending) >= QUICK_BATCH:
+        journal, ready = self.journal, self.pool.ready
+        if not ready or journal is None or len(journal.pending) >= QUICK_BATCH:
             return False
         try:
-            work, index = self.pool.ready[0]
-        except IndexError:
+            work, index = ready[0]
+        except IndexError:  # another worker was quicker
             return False
         return isinstance(work, Run) and 0 <= index < work.final and work.plan.steps[index].quick
 
     def _handle_refused(self, journal: Journal) -> None:
-        for token, reason in journal.refused():
+        refused, journal.refused = journal.refused, []
+        for token, reason in refused:
             log.error("the database refused an entry: %s", reason)
             if token is not None:
                 token[0].broken(StateError(f"the database refused an entry: {reason}"))

@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import Context
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Optional, Tuple
 
@@ -214,7 +215,7 @@ class Run:
                 pickled,
             )
         except StateError as error:
-            engine.hold_back(lambda: self._record_again(attempt, value, pickled, seconds), error)
+            engine.hold_back(partial(self._record_again, attempt, value, pickled, seconds), error)
             return None
         if not engine.awaits_commits:
             return engine.flush_if_much(engine.dispatch(ready))

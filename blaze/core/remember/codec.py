@@ -59,12 +59,15 @@ class Preview(reprlib.Repr):
 
 _preview = Preview()
 _PLAIN = frozenset({float, bool, type(None)})
+_WIDE = 1 << 64
 
 
 def preview(value: Any) -> str:
     """A short, bounded text for people."""
     kind = type(value)
-    if kind in _PLAIN or (kind is int and -(1 << 64) < value < (1 << 64)):
+    if kind in _PLAIN or (kind is int and -_WIDE < value < _WIDE):
+        return repr(value)
+    if kind is str and len(value) < _preview.maxstring // 2 and value.isascii():
         return repr(value)
     try:
         text = _preview.repr(value)

@@ -80,7 +80,8 @@ class Journal:
         #: Bytes of large values written since the last checkpoint; whoever appends one adds to it.
         self.volume = 0
         self._pid = os.getpid()
-        self._refused: List[Tuple[Entry, str]] = []
+        #: Tokens of entries that the database will never take, each with the reason; whoever looks empties it.
+        self.refused: List[Tuple[Any, str]] = []
         #: The file is gone or another one: nothing can be written any more.
         self.lost = False
         self._identity = (0, 0)
@@ -102,12 +103,14 @@ class Journal:
             return []
         if count > BATCH_LIMIT:
             count = BATCH_LIMIT
-        batch = [pending.popleft() for _ in range(count)]
         try:
             if count == 1:
                 # One statement is a transaction of its own, and starts as a writing one.
-                self._cursor.execute(batch[0][0], batch[0][1])
+                entry = pending.popleft()
+                batch = [entry]
+                self._cursor.execute(entry[0], entry[1])
             else:
+                batch = [pending.popleft() for _ in range(count)]
                 self._write(batch)
         except _ERRORS as error:
             self._roll_back()
@@ -121,6 +124,8 @@ class Journal:
         self._commits += 1
         if self._commits >= COMMITS_PER_CHECKPOINT or self.volume > VOLUME_PER_CHECKPOINT:
             self.checkpoint()
+        if count == 1:
+            return [] if entry[2] is None else [entry[2]]
         return [entry[2] for entry in batch if entry[2] is not None]
 
     @contextlib.contextmanager
@@ -218,16 +223,6 @@ class Journal:
                     self.commit()
             return self._cursor.execute(sql, row).fetchall()
 
-    @property
-    def has_refused(self) -> bool:
-        """Whether :meth:`refused` has something."""
-        return bool(self._refused)
-
-    def refused(self) -> List[Tuple[Any, str]]:
-        """Tokens of entries that the database will never take, each with the reason; call it after a commit."""
-        found, self._refused = self._refused, []
-        return [(entry[2], reason) for entry, reason in found]
-
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Fold the write-ahead log into the database. Call it with ``lock`` held.
 
@@ -298,7 +293,7 @@ class Journal:
                     self.pending.extendleft(reversed(batch[number:]))
                     self._note_fault(error)
                     break
-                self._refused.append((entry, f"{type(error).__name__}: {error}"))
+                self.refused.append((entry[2], f"{type(error).__name__}: {error}"))
                 continue
             if entry[2] is not None:
                 tokens.append(entry[2])

@@ -9,9 +9,10 @@ from which an end state may be reached are taken from the one table in
 from __future__ import annotations
 
 import logging
+import operator
 import sqlite3
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Set, Tuple, Union
 
 from ..ground.errors import StateError
 from ..ground.status import BlockStatus, RunStatus, predecessors
@@ -21,8 +22,9 @@ from .schema import PLACE_BITS, step_key
 
 #: Longest message, traceback or argument text that is kept, in characters (RELIABILITY R37).
 TEXT_LIMIT = 64 * 1024
-#: Size in bytes from which an output in a row counts towards the next checkpoint.
-NOTABLE = 1000
+#: Size in bytes up to which an output in a row is copied rather than bound slowly, and does not
+#: count towards the next checkpoint.
+SMALL = 1000
 #: Highest log level that is kept as it is: what a block made up has to fit into a column.
 MAX_LEVEL = 1_000_000
 
@@ -34,10 +36,13 @@ def _is_one_of(states: Any) -> str:
     return "(" + " OR ".join(sorted(f"status = '{state.value}'" for state in states)) + ")"
 
 
-INSERT_RUN = """
-INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, parameters, created_at, deadline,
-                  owner, retry_of, steps)
-VALUES (?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?)"""
+# sqlite3 takes a microsecond to bind a None, and another for bytes where a bytearray costs
+# nothing: so what is executed for every run and step names the columns that have a value.
+
+#: What a run has at first besides its state, its definition and its graph; the last ones only some have.
+_AT_FIRST = (
+    "run_id", "seq_id", "created_at", "owner", "steps", "deadline", "parameters", "job_id", "scheduled_at", "retry_of",
+)  # fmt: skip
 
 RUN_STARTED = f"""
 UPDATE runs SET status = 'RUNNING', started_at = ?
@@ -46,6 +51,11 @@ WHERE id = ? AND {_is_one_of(predecessors(RunStatus.RUNNING))}"""
 RUN_ENDED = f"""
 UPDATE runs SET status = ?, reason = ?, started_at = ?, ended_at = ?, seconds = ?, output = ?, spilled = ?,
                 preview = ?, error = ?
+WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
+
+#: The same of one that went well and has no output, as most have none.
+RUN_COMPLETED = f"""
+UPDATE runs SET status = 'COMPLETED', reason = NULL, started_at = ?, ended_at = ?, seconds = ?
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
 #: The end of a run that no process has at hand: status, reason, error, key.
@@ -58,6 +68,11 @@ UPDATE runs SET owner = NULL WHERE owner = ? AND {_is_one_of(predecessors(RunSta
 
 RUN_HALTED = """
 UPDATE runs SET cancel = ? WHERE id = ? AND cancel IS NULL"""
+
+#: A first row, with an output that stands in it.
+STEP_COMPLETED_INLINE = """
+INSERT INTO steps (id, status, attempts, started_at, seconds, stored, output, preview)
+VALUES (?, 'COMPLETED', ?, ?, ?, 1, ?, ?)"""
 
 STEP_COMPLETED = """
 INSERT INTO steps (id, status, attempts, started_at, seconds, stored, output, spilled, preview)
@@ -135,7 +150,7 @@ class Recorder:
         """Commit a new run and return its key. Raises :class:`StateError` if it can't be written."""
         definition = self._definitions.get(run.digest)
         if definition is not None:
-            key = self.journal.insert(INSERT_RUN, _run_row(run, definition))
+            key = self.journal.insert(*_insertion(run, definition))
             if key is not None:
                 return key
             self._definitions.clear()  # it was deleted with the last run that had it
@@ -159,7 +174,9 @@ class Recorder:
         already_pickled: Optional[bytes] = None,
     ) -> None:
         """A step's output. Its row is appended; raises :class:`StateError` if its file can't be written."""
-        stored, inline, spilled = 0, None, None
+        stored = 0
+        inline: Union[bytes, bytearray, None] = None
+        spilled = None
         if keep and self.results is not None:
             try:
                 data = pickled(value) if already_pickled is None else already_pickled
@@ -170,17 +187,21 @@ class Recorder:
                     f"the output of step '{name}' can't be stored and would be made again by a resume: {error}",
                 )
             else:
+                size = len(data)
+                if size <= SMALL and not row_exists:
+                    row = (key << PLACE_BITS | index, attempts, started_at, seconds, bytearray(data), preview(value))
+                    self._pending.append((STEP_COMPLETED_INLINE, row, token))
+                    return
                 stored = 1
-                if len(data) <= INLINE_LIMIT:
+                if size <= INLINE_LIMIT:
                     inline = data
-                    if len(data) > NOTABLE:
-                        self.journal.volume += len(data)
+                    self.journal.volume += size
                 else:
                     spilled = self._spill(run_id, name, data)
         self._pending.append(
             (
                 STEP_COMPLETED_AFTER_ALL if row_exists else STEP_COMPLETED,
-                (key << PLACE_BITS | index, attempts, started_at, seconds, stored, inline, spilled, preview(value)),
+                (step_key(key, index), attempts, started_at, seconds, stored, inline, spilled, preview(value)),
                 token,
             )
         )
@@ -259,6 +280,9 @@ class Recorder:
     ) -> None:
         """The end of a run."""
         inline, spilled, shown = None, None, None
+        if output is None and status is RunStatus.COMPLETED:
+            self._pending.append((RUN_COMPLETED, (started_at, ended_at, seconds, key), token))
+            return
         if output is not None:
             shown = preview(output)
             if self.results is not None:
@@ -308,17 +332,26 @@ def _insert_run_and_definition(cursor: sqlite3.Cursor, run: NewRun) -> Tuple[int
         )
         found = cursor.execute(known, (run.digest,)).fetchone()
     definition = int(found[0])
-    key = cursor.execute(INSERT_RUN, _run_row(run, definition)).lastrowid
+    key = cursor.execute(*_insertion(run, definition)).lastrowid
     if key is None:
         raise StateError("SQLite gave the new run no key")
     return key, definition
 
 
-def _run_row(run: NewRun, definition: Optional[int]) -> Tuple[Any, ...]:
-    return (
-        run.run_id, run.seq_id, definition, run.job_id, run.scheduled_at, run.parameters, run.created_at,
-        run.deadline, run.owner, run.retry_of, run.steps,
-    )  # fmt: skip
+def _insertion(run: NewRun, definition: int) -> Tuple[str, Tuple[Any, ...]]:
+    """The statement that inserts a run, and its row: the columns that have a value."""
+    given = [(name, value) for name, value in zip(_AT_FIRST, _at_first(run)) if value is not None]
+    names = ("definition", *(name for name, _ in given))
+    sql = _insert_run.get(names)
+    if sql is None:
+        marks = ", ".join("?" * len(names))
+        sql = f"INSERT INTO runs (status, {', '.join(names)}) VALUES ('PENDING', {marks})"
+        _insert_run[names] = sql
+    return sql, (definition, *(value for _, value in given))
+
+
+_insert_run: Dict[Tuple[str, ...], str] = {}
+_at_first = operator.attrgetter(*_AT_FIRST)
 
 
 def _clipped(text: Optional[str]) -> Optional[str]:
