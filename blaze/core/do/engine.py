@@ -212,7 +212,7 @@ class Engine:
             work, index = ready[0]
         except IndexError:  # another worker was quicker
             return False
-        return isinstance(work, Run) and 0 <= index < work.final and work.plan.steps[index].quick
+        return isinstance(work, Run) and work.is_quick(index)
 
     def _handle_refused(self, journal: Journal) -> None:
         refused, journal.refused = journal.refused, []

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from .run import Run
 
 
+_NO_RETRY = RetryPolicy(0, 0.0)
+
+
 class FinaliserStep(Step):
     """The function under ``@sequences.sequence``, run like a step when all steps have ended."""
 
@@ -22,7 +25,7 @@ class FinaliserStep(Step):
         self.function = run.plan.finaliser_call
         self.arguments = _AllOutputs(run)
         self.run_when = "all_done"
-        self.retry = RetryPolicy(0, 0.0)
+        self.retry = _NO_RETRY
         self.timeout = None
         self.kind = run.plan.finaliser_kind
         self.persist = True

@@ -253,11 +253,11 @@ class RunHandle:
     @property
     def future(self) -> Future[RunResult]:
         """A ``concurrent.futures.Future`` of the result. Cancelling it does not cancel the run."""
-        return self._run.future
+        return self._run.ending.future(self._run)
 
     def done(self) -> bool:
         """Whether the run has ended."""
-        return self._run.future.done()
+        return self._run.ending.over
 
     def result(self, timeout: Optional[float] = None) -> RunResult:
         """Wait for the end; at most ``timeout`` seconds, then :class:`TimeoutError`.
@@ -275,7 +275,7 @@ class RunHandle:
         import asyncio
 
         # Shielded: a caller who stops waiting has not cancelled the run.
-        return asyncio.shield(asyncio.wrap_future(self._run.future)).__await__()
+        return asyncio.shield(asyncio.wrap_future(self.future)).__await__()
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.run_id} of {self.seq_id!r}: {self.status}>"

@@ -11,8 +11,6 @@ list, which is a deque and needs none.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import Context
 from functools import partial
 from types import CoroutineType
@@ -25,6 +23,7 @@ from ..ground.status import BlockStatus, RunStatus
 from ..what.plan import Plan, Step
 from ..what.references import Outputs
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
+from .ending import Ending
 from .failure import Failure, describe
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
@@ -59,7 +58,7 @@ class Run:
     __slots__ = (
         "engine", "plan", "info", "key", "lock", "context", "steps", "final", "statuses", "reasons", "attempts",
         "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
-        "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "future", "on_log",
+        "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "ending", "on_log",
         "log", "row", "rows", "ends", "retrying",
     )  # fmt: skip
 
@@ -114,9 +113,8 @@ class Run:
         self.status = RunStatus.PENDING
         self.reason: Optional[str] = None
         self.output: Any = None
-        self.future: Future[RunResult] = Future()
-        self.future.set_running_or_notify_cancel()
-        self.log = RunLog(self)
+        self.ending = Ending(self.lock)
+        self.log = RunLog()
         #: What a running step hands its log records to.
         self.on_log = self.log.keep if engine.keeps_logs else None
         #: Whether the database has been told that the run runs.
@@ -193,6 +191,7 @@ class Run:
             self.ends.append(index)
             if index == self.final:
                 self.output = value
+                self.plan.finaliser_quick = seconds < QUICK
                 return (self, END)
             self.outputs[index] = value
             if not engine.awaits_commits:
@@ -221,6 +220,10 @@ class Run:
             return engine.flush_if_much(engine.dispatch(ready))
         step.quick = seconds < QUICK
         return None if step.quick and engine.commit_can_wait() else engine.flush()
+
+    def is_quick(self, index: int) -> bool:
+        """Whether what the item stands for is known to take next to no time."""
+        return index < 0 or (self.plan.steps[index].quick if index < self.final else self.plan.finaliser_quick)
 
     def committed(self, index: int, ready: List[Item]) -> None:
         """The row of a step, or of the run's end, is safe: let go what waited for it."""
@@ -309,7 +312,7 @@ class Run:
             return None
         self.reason = reason
         if engine.awaits_commits:
-            return engine.flush(wait=wait)
+            return None if not wait and engine.commit_can_wait() else engine.flush(wait=wait)
         self.status = status
         self._conclude()
         return engine.flush_if_much(None)
@@ -332,8 +335,7 @@ class Run:
         """The end is safe: tell whoever waits."""
         self.status = self._verdict()[0]
         self.engine.forget(self)
-        if not self.future.done():
-            self.future.set_result(RunResult(self))
+        self.ending.come(self)
 
     # ------------------------------------------------------------------ failures and retries
 
@@ -582,10 +584,9 @@ class Run:
             if self.ended_at is not None and self.status.ended:
                 return
             self.halted = STOPPING
-        if not self.future.done():
-            self.future.set_exception(
-                RunSuspended(f"the scheduler stopped before run {self.info.run_id} ended; the next start resumes it")
-            )
+        self.ending.come(
+            self, RunSuspended(f"the scheduler stopped before run {self.info.run_id} ended; the next start resumes it")
+        )
 
     # ------------------------------------------------------------------ outputs
 
@@ -667,20 +668,18 @@ class Run:
 
     def wait(self, timeout: Optional[float]) -> RunResult:
         """Wait for the end."""
-        thread = threading.current_thread()
-        if isinstance(thread, Worker) and thread.pool is self.engine.pool and not self.future.done():
-            # A block that waits for another run holds a worker which that run may need.
-            self.engine.pool.lend(1)
-            try:
-                return self._wait(timeout)
-            finally:
-                self.engine.pool.lend(-1)
-        return self._wait(timeout)
-
-    def _wait(self, timeout: Optional[float]) -> RunResult:
-        try:
-            return self.future.result(timeout)
-        except FutureTimeout:
-            if self.future.done():
-                raise
-            raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s") from None
+        ending = self.ending
+        if not ending.over:
+            thread = threading.current_thread()
+            if isinstance(thread, Worker) and thread.pool is self.engine.pool:
+                # A block that waits for another run holds a worker which that run may need.
+                self.engine.pool.lend(1)
+                try:
+                    ending.wait(timeout)
+                finally:
+                    self.engine.pool.lend(-1)
+            else:
+                ending.wait(timeout)
+            if not ending.over:
+                raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s")
+        return ending.result(self)

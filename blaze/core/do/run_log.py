@@ -6,12 +6,11 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Deque
 
-from ..ground.context import StepContext
 from ..ground.log_format import message_of, traceback_of
 from .result import LogLine
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .attempt import Attempt
 
 #: Most lines kept of one run. In memory the oldest go; in the database the newest are left out, and a line says so.
 LINES_KEPT = 10_000
@@ -20,19 +19,19 @@ LINES_KEPT = 10_000
 class RunLog:
     """The log of one run."""
 
-    __slots__ = ("_run", "_count", "lines")
+    __slots__ = ("_count", "lines")
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self) -> None:
         self._count = 0
         #: The lines of a run that is not recorded.
         self.lines: Deque[LogLine] = deque(maxlen=LINES_KEPT)
 
-    def keep(self, context: StepContext, record: logging.LogRecord) -> None:
+    def keep(self, attempt: Attempt, record: logging.LogRecord) -> None:
         """A block logged something. Called in its thread."""
-        engine = self._run.engine
+        run = attempt.run
+        engine = run.engine
         if engine.keep_log is not None:
-            engine.keep_log(context, record)
+            engine.keep_log(attempt, record)
         self._count += 1
         if engine.recorder is not None and self._count > LINES_KEPT:
             return
@@ -41,11 +40,11 @@ class RunLog:
         if trace:
             message = f"{message}\n{trace}"
         if engine.recorder is None:
-            line = LogLine(record.created, record.levelno, record.name, message, context.step, context.attempt)
+            line = LogLine(record.created, record.levelno, record.name, message, attempt.step, attempt.attempt)
             self.lines.append(line)
             return
-        key, index = self._run.key, self._run.plan.index.get(context.step)
-        engine.recorder.log_line(key, index, context.attempt, record.created, record.levelno, record.name, message)
+        key, index = run.key, run.plan.index.get(attempt.step)
+        engine.recorder.log_line(key, index, attempt.attempt, record.created, record.levelno, record.name, message)
         if self._count == LINES_KEPT:
             note = f"further lines of this run are not kept (limit {LINES_KEPT})"
             engine.recorder.log_line(key, None, None, record.created, logging.WARNING, "blaze", note)

@@ -60,15 +60,26 @@ class Preview(reprlib.Repr):
 _preview = Preview()
 _PLAIN = frozenset({float, bool, type(None)})
 _WIDE = 1 << 64
+_SHORT = 6
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is int:
+        return -_WIDE < value < _WIDE
+    return kind in _PLAIN or (isinstance(value, str) and kind is str and len(value) < 60 and value.isascii())
 
 
 def preview(value: Any) -> str:
     """A short, bounded text for people."""
+    if _is_plain(value):
+        return repr(value)
     kind = type(value)
-    if kind in _PLAIN or (kind is int and -_WIDE < value < _WIDE):
-        return repr(value)
-    if kind is str and len(value) < _preview.maxstring // 2 and value.isascii():
-        return repr(value)
+    # What reprlib does the same way, only at ten times the price.
+    if (kind is list or kind is tuple) and len(value) <= _SHORT and all(map(_is_plain, value)):
+        text = repr(value)
+        if len(text) <= PREVIEW_LIMIT:
+            return text
     try:
         text = _preview.repr(value)
     except BaseException as error:  # a container of the user's that can't be walked

@@ -168,19 +168,23 @@ class Journal:
 
         One statement is a transaction of its own, at half the price. Otherwise as :meth:`transaction`.
         """
-        with self._alone():
-            self._require_file()
-            for attempt in range(LOCK_ATTEMPTS):
-                try:
-                    key = self._cursor.execute(sql, row).lastrowid
-                    break
-                except sqlite3.IntegrityError:
-                    return None
-                except sqlite3.Error as error:
-                    if attempt + 1 == LOCK_ATTEMPTS or "locked" not in str(error):
-                        raise StateError(f"the state can't be written: {_explain(error)}") from error
-            self._commits += 1
-            return key
+        try:
+            with self.lock:
+                self._require_file()
+                for attempt in range(LOCK_ATTEMPTS):
+                    try:
+                        key = self._cursor.execute(sql, row).lastrowid
+                        break
+                    except sqlite3.IntegrityError:
+                        return None
+                    except sqlite3.Error as error:
+                        if attempt + 1 == LOCK_ATTEMPTS or "locked" not in str(error):
+                            raise StateError(f"the state can't be written: {_explain(error)}") from error
+                self._commits += 1
+                return key
+        finally:  # as _alone has it, without the price of a generator
+            if self.pending:
+                self.when_pending()
 
     def _begin(self) -> None:
         """Take the write lock, with patience: another program may hold it for longer than the busy timeout."""

@@ -340,14 +340,18 @@ def _insert_run_and_definition(cursor: sqlite3.Cursor, run: NewRun) -> Tuple[int
 
 def _insertion(run: NewRun, definition: int) -> Tuple[str, Tuple[Any, ...]]:
     """The statement that inserts a run, and its row: the columns that have a value."""
-    given = [(name, value) for name, value in zip(_AT_FIRST, _at_first(run)) if value is not None]
-    names = ("definition", *(name for name, _ in given))
+    values = _at_first(run)
+    names: Tuple[str, ...] = _AT_FIRST
+    if None in values:
+        given = [position for position, value in enumerate(values) if value is not None]
+        values = tuple([values[position] for position in given])
+        names = tuple([names[position] for position in given])
     sql = _insert_run.get(names)
     if sql is None:
         marks = ", ".join("?" * len(names))
-        sql = f"INSERT INTO runs (status, {', '.join(names)}) VALUES ('PENDING', {marks})"
+        sql = f"INSERT INTO runs (status, {', '.join(names)}, definition) VALUES ('PENDING', {marks}, ?)"
         _insert_run[names] = sql
-    return sql, (definition, *(value for _, value in given))
+    return sql, (*values, definition)
 
 
 _insert_run: Dict[Tuple[str, ...], str] = {}

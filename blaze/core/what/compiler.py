@@ -146,7 +146,8 @@ def rebind_plan(definition: Definition, base: Plan, parameters: Parameters) -> P
 
 def require_complete(definition: Definition, plan: Plan) -> Plan:
     """``plan`` itself; raises :class:`ValidationError` if parameters are missing from it."""
-    _raise_if_wrong(definition, [], plan.missing)
+    if plan.missing:
+        _raise_if_wrong(definition, [], plan.missing)
     return plan
 
 

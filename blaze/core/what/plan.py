@@ -144,6 +144,8 @@ class Plan:
         self.waiting: List[int] = [len(sources) for sources in dependencies]
         #: Steps without dependencies.
         self.roots: Tuple[int, ...] = tuple(i for i, count in enumerate(self.waiting) if not count)
+        #: Whether the finaliser took next to no time when it ran last; kept by the engine.
+        self.finaliser_quick = False
         #: Whether every step starts if all its dependencies complete.
         self.starts_on_success = all(step.run_when != "any_failed" for step in steps)
         #: How many steps refer to each step's output.
