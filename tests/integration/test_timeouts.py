@@ -762,22 +762,24 @@ def test_a_pool_of_processes_that_breaks_fails_its_blocks_and_no_others(durable,
 @pytest.mark.parametrize("cancel_futures", [False, True])
 def test_an_executor_that_is_shut_down_in_mid_run_fails_what_it_does_not_run(way, bench, cancel_futures):
     executor = ThreadPoolExecutor(1)
-    submitted = threading.Event()
+    closing = threading.Event()
 
     def close():
         run = current().run
-        wait_until(lambda: run.status_of(1) is BlockStatus.RUNNING and not executor._work_queue.empty(), "the queue")
+        closing.set()
+        wait_until(lambda: run.status_of(2) is BlockStatus.RUNNING and not executor._work_queue.empty(), "the queue")
         executor.shutdown(wait=False, cancel_futures=cancel_futures)
-        submitted.set()
 
     bench.step("close", close, executor="own")
-    bench.step("queued", one, executor="own")
+    bench.step("gate", lambda: wait(closing))
+    bench.step("queued", one, "gate", executor="own")
     bench.step("later", one, "close", executor="own")
     bench.step("other", one, "later", run_when="any_failed")
     bench.sequence()
     result = way.run(bench, executors={"own": executor})
     assert statuses(result) == {
-        "close": COMPLETED, "queued": FAILED if cancel_futures else COMPLETED, "later": FAILED, "other": COMPLETED,
+        "close": COMPLETED, "gate": COMPLETED, "queued": FAILED if cancel_futures else COMPLETED, "later": FAILED,
+        "other": COMPLETED,
     }  # fmt: skip
     assert "shutdown" in result.steps["later"].failure.message
 

@@ -7,7 +7,8 @@ from collections import deque
 
 import pytest
 
-from blaze.core.do.pool import Pool
+from blaze.core.do.pool import QUICK_FEW, Pool
+from tests.integration.workbench import wait_until
 
 PATIENCE = 5.0
 
@@ -25,6 +26,24 @@ class Work:
 
     def broken(self, error):
         raise error
+
+    def is_quick(self, index):
+        return False
+
+
+class Quick:
+    """Work that is known to be quick and may prove otherwise."""
+
+    def __init__(self, seen, index_that_hangs=None, go=None):
+        self.seen, self.hangs, self.go = seen, index_that_hangs, go
+
+    def perform(self, index, worker):
+        self.seen.append((index, worker))
+        if index == self.hangs:
+            self.go.wait(PATIENCE)
+
+    def is_quick(self, index):
+        return True
 
 
 @pytest.fixture
@@ -90,6 +109,9 @@ def test_every_item_is_performed_once_whoever_pushes_and_however_fast():
         def broken(self, error):
             raise error
 
+        def is_quick(self, index):
+            return index % 2 == 0
+
     done, once, pool = threading.Event(), Once(), Pool(3)
     pushers = [
         threading.Thread(target=lambda base=base: [pool.push((once, base + number)) for number in range(1_000)])
@@ -101,3 +123,23 @@ def test_every_item_is_performed_once_whoever_pushes_and_however_fast():
     for thread in [*pushers, *pool.close()]:
         thread.join(PATIENCE)
     assert sorted(once.times) == list(range(4_000)) and not pool.workers
+
+
+def test_few_quick_items_are_left_to_one_worker_and_many_are_not(pool):
+    seen = []
+    pool.extend([(Quick(seen), index) for index in range(QUICK_FEW - 1)])
+    wait_until(lambda: len(seen) == QUICK_FEW - 1)
+    assert len({worker for _, worker in seen}) == 1 == len(pool.workers)
+    pool.extend([(Work(pool.go), 0)])
+    pool.extend([(Quick(seen), index) for index in range(10 * QUICK_FEW)])
+    wait_until(lambda: len(seen) == 11 * QUICK_FEW - 1)
+    assert len(pool.workers) > 1
+
+
+def test_quick_items_behind_one_that_proves_slow_are_made_when_help_is_called(pool):
+    seen = []
+    work = Quick(seen, index_that_hangs=0, go=pool.go)
+    pool.extend([(work, index) for index in range(5)])
+    wait_until(lambda: seen)
+    pool.call_help()
+    wait_until(lambda: len(seen) == 5)

@@ -23,7 +23,7 @@ from ..remember.journal import Journal
 from ..remember.recorder import Recorder
 from ..what.plan import Plan
 from .attempt import ASKED, Attempt, Detached
-from .pool import Item, Pool, Worker
+from .pool import QUICK_FEW, Item, Pool, Worker
 from .run import STOPPING, Run
 from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("blaze.engine")
 
-#: Most steps that are committed together because they are quick. A crash makes them again.
-QUICK_BATCH = 16
 
 #: Rows after which a state in memory is written to.
 LAZY_BATCH = 500
@@ -108,11 +106,7 @@ class Engine:
         if halted is not None:
             run.halt(halted)
             return
-        ready = run.begin()
-        if len(ready) == 1:
-            self.pool.push(ready[0])
-        else:
-            self.pool.extend(ready)
+        self.pool.extend(run.begin())
 
     def _capture(self, plan: Plan) -> None:
         """Keep what the blocks of these modules log."""
@@ -206,13 +200,13 @@ class Engine:
         commit; a guess that proves wrong is made good by the timekeeper.
         """
         journal, ready = self.journal, self.pool.ready
-        if not ready or journal is None or len(journal.pending) >= QUICK_BATCH:
+        if not ready or journal is None or len(journal.pending) >= QUICK_FEW:
             return False
         try:
             work, index = ready[0]
         except IndexError:  # another worker was quicker
             return False
-        return isinstance(work, Run) and work.is_quick(index)
+        return bool(work.is_quick(index))
 
     def _handle_refused(self, journal: Journal) -> None:
         refused, journal.refused = journal.refused, []
@@ -389,6 +383,10 @@ class _Settlement:
     def broken(self, error: BaseException) -> None:
         """It could not be recorded."""
         self.attempt.run.broken(error)
+
+    def is_quick(self, index: int) -> bool:
+        """It is bookkeeping."""
+        return True
 
     def perform(self, index: int, worker: Worker) -> Optional[Item]:
         """Record it."""

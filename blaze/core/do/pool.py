@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Deque, List, Optional, Sequence, Set, Tuple
 
 log = logging.getLogger("blaze.engine")
 
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from .attempt import Attempt
 
 #: A part of some work: an object with ``perform(index, worker)``, which returns the
-#: next item for the same thread or None, and the index to give it. A negative index is
+#: next item for the same thread or None, and ``is_quick(index)``; and the index to give it. A negative index is
 #: bookkeeping, which starts no block and is done even while the pool is held.
 Item = Tuple[Any, int]
+
+#: Quick items that one worker makes in the time that it takes to wake another.
+QUICK_FEW = 16
 
 
 class Worker(threading.Thread):
@@ -37,6 +40,7 @@ class Worker(threading.Thread):
         #: Closed while the worker is idle; opened to wake it.
         self.gate = threading.Lock()
         self.gate.acquire()
+        self.parked = False
 
     def run(self) -> None:
         """Work until the pool is closed."""
@@ -105,15 +109,50 @@ class Pool:
 
     def push(self, item: Item) -> None:
         """Queue one item and see that somebody takes it; bookkeeping goes before blocks."""
-        (self.ready if item[1] >= 0 else self.outcomes).append(item)
-        self._wake()
+        if item[1] < 0:
+            self.push_outcome(item)
+        else:
+            self.ready.append(item)
+            self._wake_for((item,))
 
-    def extend(self, items: List[Item]) -> None:
+    def extend(self, items: Sequence[Item]) -> None:
         """Queue several."""
         self.ready.extend(items)
-        for _ in range(min(len(items), self.size)):
+        self._wake_for(items)
+
+    def _wake_for(self, items: Sequence[Item]) -> None:
+        """Wake as many workers as these items keep busy.
+
+        Waking one takes longer than a quick item, and then it competes for the
+        interpreter; so quick ones are left to whoever is at work already.
+        """
+        slow = 0
+        for work, index in items[: self.size]:
+            if not work.is_quick(index):
+                slow += 1
+        quick = len(items) - slow
+        wanted = slow + quick // QUICK_FEW
+        if quick and wanted < self.size and not self._somebody_comes():
+            wanted += 1
+        for _ in range(min(wanted, self.size)):
             if not self._wake():
                 break
+
+    def _somebody_comes(self) -> bool:
+        """Whether a worker will look for its next item in next to no time."""
+        if len(self.ready) > QUICK_FEW:
+            return False
+        for worker in list(self.workers):
+            if not worker.parked:
+                attempt = worker.attempt
+                if attempt is None or attempt.place.quick:
+                    return True
+        return False
+
+    def call_help(self) -> None:
+        """Somebody else had better look at the queue: the calling thread is about to be busy for a while."""
+        if self._idle or len(self.workers) < self.size:
+            self._wake()
 
     def push_outcome(self, item: Item) -> None:
         """Queue what records the end of an attempt."""
@@ -146,6 +185,7 @@ class Pool:
             worker = self._idle.pop()
         except IndexError:
             return self._spawn()
+        worker.parked = False
         worker.gate.release()
         return True
 
@@ -164,6 +204,7 @@ class Pool:
         """Wait for work; False when the worker has to end."""
         if self.closed:
             return False
+        worker.parked = True
         self._idle.append(worker)
         # Whoever pushed before seeing us idle has not woken us: look again before waiting.
         if (self.ready and not self.held) or self.outcomes or self.closed:
@@ -171,6 +212,7 @@ class Pool:
                 self._idle.remove(worker)
             except ValueError:
                 worker.gate.acquire()  # somebody is waking us: take the wake with us
+            worker.parked = False
             return not self.closed
         worker.gate.acquire()
         return not self.closed

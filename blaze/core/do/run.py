@@ -133,6 +133,8 @@ class Run:
             return self._write_end()
         step = self.plan.steps[index] if index < self.final else self._finaliser()
         engine = self.engine
+        if not step.quick and engine.pool.ready:
+            engine.pool.call_help()
         attempt = Attempt(self, step, self.attempts[index] + 1, engine.monotonic())
         # Seen by the timekeeper before the step counts as RUNNING: who cancels the run
         # either finds the step not started, or finds this attempt.
@@ -180,6 +182,7 @@ class Run:
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
         recorder = engine.recorder
+        step.quick = seconds < QUICK
         ready: List[Item] = []
         with self.lock:
             if attempt.phase > ASKED or self.halted == STOPPING:
@@ -218,7 +221,6 @@ class Run:
             return None
         if not engine.awaits_commits:
             return engine.flush_if_much(engine.dispatch(ready))
-        step.quick = seconds < QUICK
         return None if step.quick and engine.commit_can_wait() else engine.flush()
 
     def is_quick(self, index: int) -> bool:

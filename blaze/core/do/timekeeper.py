@@ -149,6 +149,8 @@ class Timekeeper:
         self._stop_overdue_runs(now)
         self._push_on(now)
         self._settle_stopping(now)
+        if engine.pool.ready and not engine.pool.held:
+            engine.pool.call_help()  # what was thought to be quick is not
         self._write_pending(now)
         return self._next_wait(now, bool(attempts))
 

@@ -66,8 +66,8 @@ _SHORT = 6
 def _is_plain(value: Any) -> bool:
     kind = type(value)
     if kind is int:
-        return -_WIDE < value < _WIDE
-    return kind in _PLAIN or (isinstance(value, str) and kind is str and len(value) < 60 and value.isascii())
+        return bool(-_WIDE < value < _WIDE)
+    return kind in _PLAIN or (kind is str and len(value) < 60 and bool(value.isascii()))
 
 
 def preview(value: Any) -> str:

@@ -280,7 +280,7 @@ class Recorder:
     ) -> None:
         """The end of a run."""
         inline, spilled, shown = None, None, None
-        if output is None and status is RunStatus.COMPLETED:
+        if output is None and error is None and reason is None and status is RunStatus.COMPLETED:
             self._pending.append((RUN_COMPLETED, (started_at, ended_at, seconds, key), token))
             return
         if output is not None:

@@ -41,10 +41,10 @@ ROWS_PER_TRANSACTION = 500
 #: Days for which the newest run of a sequence is kept at least: when it ran last is known of a yearly job, too.
 LAST_RUN_DAYS = 366.0
 #: Free pages that the file may keep, at least, and as a part of it: they are soon used again.
-FREE_PAGES = 256
+FREE_PAGES = 512
 FREE_SHARE = 0.05
 #: Pages given back to the file system in one transaction.
-PAGES_PER_STEP = 250
+PAGES_PER_STEP = 500
 #: Seconds for which a file of results that belongs to no run is left alone, and between two sweeps.
 SWEEP_AGE = 3600.0
 
