@@ -6,7 +6,7 @@ something is started or run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from . import core as _core
 from .core import (
@@ -15,7 +15,6 @@ from .core import (
     Blaze,
     BlazeBlock,
     BlazeError,
-    BlazeLogger,
     BlazeSequence,
     BlockCrashed,
     BlockStatus,
@@ -25,8 +24,6 @@ from .core import (
     ReferenceFailed,
     Retry,
     RunFailed,
-    RunHandle,
-    RunResult,
     RunStatus,
     RunSuspended,
     SeqBlockData,
@@ -34,7 +31,6 @@ from .core import (
     StateError,
     StepCancelled,
     StepContext,
-    StepResult,
     StepTimeout,
     SubmitSequenceData,
     ValidationError,
@@ -42,7 +38,7 @@ from .core import (
 )
 
 if TYPE_CHECKING:
-    from .core import Retention, StateManager, StatusReport
+    from .core import BlazeLogger, Retention, RunHandle, RunResult, StateManager, StatusReport, StepResult
 
 __version__ = "0.1.0"
 
@@ -84,3 +80,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     return getattr(_core, name)
+
+
+def __dir__() -> List[str]:
+    return [*globals(), *__all__]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from .blaze import Blaze
 from .block import BlazeBlock
-from .do.result import RunHandle, RunResult, StepResult
 from .ground.clock import Clock
 from .ground.context import StepContext, current
 from .ground.errors import (
@@ -25,19 +24,24 @@ from .ground.errors import (
     ValidationError,
 )
 from .ground.status import BlockStatus, JobStatus, RunStatus
-from .logger import BlazeLogger
 from .seq import BlazeSequence, SeqBlockData, Sequence, SubmitSequenceData
 
 if TYPE_CHECKING:
+    from .do.result import RunHandle, RunResult, StepResult
+    from .logger import BlazeLogger
     from .remember.retention import Retention
     from .state import StateManager
     from .status_report import StatusReport
 
-#: Names that few programs use, and where they are: imported when they are first asked for.
+#: Names that a program which only declares blocks and sequences does not need, and where they are.
 _LATER = {
+    "BlazeLogger": "blaze.core.logger",
     "Retention": "blaze.core.remember.retention",
+    "RunHandle": "blaze.core.do.result",
+    "RunResult": "blaze.core.do.result",
     "StateManager": "blaze.core.state",
     "StatusReport": "blaze.core.status_report",
+    "StepResult": "blaze.core.do.result",
 }
 
 __all__ = [
@@ -80,5 +84,6 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         import importlib
 
-        return getattr(importlib.import_module(_LATER[name]), name)
+        found = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,35 +6,32 @@ import atexit
 import os
 import threading
 import weakref
-from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from .block import BlazeBlock
-from .do.result import RunHandle, RunResult
 from .ground.clock import Clock
-from .ground.context import RunInfo
 from .ground.errors import BlazeError, Fault, NotFound, StateError, ValidationError
-from .ground.names import name_fault, new_run_id
-from .logger import BlazeLogger
-from .remember.database import FILE_NAME, check_durability
-from .remember.recorder import NewRun
+from .ground.names import name_fault
 from .seq import BlazeSequence
-from .session import Session, Settings
-from .what.compiler import Parameters
-from .what.options import check_count, check_delay
-from .what.plan import Plan
+from .what.options import DURABILITIES, check_choice, check_count, check_delay, executor_faults
 
+# What runs and records is imported when a scheduler is first used: a program that only
+# declares blocks and sequences, or asks for --help, does not pay for it.
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .do.result import RunHandle, RunResult
+    from .logger import BlazeLogger
     from .remember.retention import Retention
+    from .session import Session
     from .state import StateManager
     from .status_report import StatusReport
+    from .what.declarations import Parameters
+    from .what.plan import Plan
 
 __all__ = ["Blaze"]
-
-# What starting and running need is imported above; what a later question needs, where it
-# is asked: a program that starts often pays for what it uses.
 
 
 class Blaze:
@@ -89,10 +86,12 @@ class Blaze:
         max_recoveries: int = 5,
         retention: Optional[Retention] = None,
     ) -> None:
-        _check_arguments(blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, executors, name)
+        _check_arguments(
+            blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, executors, name, durability
+        )
         self.blocks = blaze_blocks if blaze_blocks is not None else BlazeBlock()
         self.sequences = sequences if sequences is not None else BlazeSequence()
-        self.durability = check_durability(durability)
+        self.durability = durability
         self.state_dir = Path(os.fspath(state_dir)).absolute()
         self.max_workers = max_workers
         self.loop_interval = loop_interval
@@ -100,10 +99,10 @@ class Blaze:
         self.max_recoveries = max_recoveries
         self._clock = clock or Clock()
         self._executors = dict(executors or {})
-        self._settings = Settings(
-            self.state_dir, self.durability, max_workers, logger, name, keep_outputs, self._clock, self._executors,
-            retention,
-        )  # fmt: skip
+        self._logger = logger
+        self._name = name
+        self._keep_outputs = keep_outputs
+        self._retention = retention
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
         self._recovered: List[RunHandle] = []
@@ -148,10 +147,12 @@ class Blaze:
             if session is not None:
                 session.close(self.grace if grace is None else grace)
                 _OPEN.discard(self)
-            if shutdown and self.durability != "memory" and (was_open or (self.state_dir / FILE_NAME).exists()):
+            if shutdown and self.durability != "memory":
                 from .remember.archive import archive_state
+                from .remember.database import FILE_NAME
 
-                archive_state(self.state_dir)
+                if was_open or (self.state_dir / FILE_NAME).exists():
+                    archive_state(self.state_dir)
 
     def __enter__(self) -> Blaze:
         return self.start()
@@ -193,23 +194,7 @@ class Blaze:
         """
         session = self._open()
         plan, text = self._plan(seq_id, parameters)
-        now = self._clock.time()
-        deadline = plan.deadline(now)
-        info = RunInfo(new_run_id(), seq_id)
-        key = session.recorder.insert(
-            NewRun(
-                info.run_id,
-                seq_id,
-                plan.definition,
-                plan.digest,
-                text,
-                now,
-                deadline,
-                session.instance_id,
-                len(plan.steps),
-            )
-        )
-        return session.begin(session.engine.make_run(plan, info, now, deadline, key))
+        return session.trigger(plan, text)
 
     def run(self, seq_id: str, parameters: Optional[Parameters] = None, timeout: Optional[float] = None) -> RunResult:
         """Start a run and wait for its end; ``trigger(...).result(timeout)``."""
@@ -249,13 +234,10 @@ class Blaze:
 
     def handle(self, run_id: str) -> RunHandle:
         """The handle of a run that this scheduler has in hand or took over. Raises :class:`NotFound`."""
-        run = self._open().engine.runs.get(run_id)
-        if run is None:
-            for handle in self._recovered:
-                if handle.run_id == run_id:
-                    return handle
-            raise NotFound(f"run {run_id!r} is not going on in this scheduler")
-        return RunHandle(run)
+        for handle in (*self._open().handles(), *self._recovered):
+            if handle.run_id == run_id:
+                return handle
+        raise NotFound(f"run {run_id!r} is not going on in this scheduler")
 
     @property
     def recovered(self) -> List[RunHandle]:
@@ -266,7 +248,7 @@ class Blaze:
     def runs(self) -> List[RunHandle]:
         """The runs that are going on here, those taken over among them."""
         session = self._session
-        return [RunHandle(run) for run in list(session.engine.runs.values())] if session else []
+        return session.handles() if session else []
 
     @property
     def state(self) -> StateManager:
@@ -309,7 +291,19 @@ class Blaze:
             raise BlazeError("this scheduler was stopped; call start() to use it again")
         with self._lock:
             if self._session is None:
-                self._session = Session(self._settings)
+                from .session import Session
+
+                self._session = Session(
+                    self.state_dir,
+                    self.durability,
+                    self.max_workers,
+                    clock=self._clock,
+                    executors=self._executors,
+                    name=self._name,
+                    logger=self._logger,
+                    keep_outputs=self._keep_outputs,
+                    retention=self._retention,
+                )
                 _remember(self)
             return self._session
 
@@ -333,12 +327,12 @@ class Blaze:
 
     def __repr__(self) -> str:
         state = "started" if self._started else "stopped" if self._stopped else "not started"
-        return f"<Blaze {self.instance_id or self._settings.name or ''} {state}, state in {self.state_dir}>"
+        return f"<Blaze {self.instance_id or self._name or ''} {state}, state in {self.state_dir}>"
 
 
 def _check_arguments(
     blocks: Any, sequences: Any, max_workers: Any, loop_interval: Any, grace: Any, max_recoveries: Any,
-    executors: Any, name: Any,
+    executors: Any, name: Any, durability: Any,
 ) -> None:  # fmt: skip
     whats = [
         None
@@ -352,13 +346,9 @@ def _check_arguments(
         check_delay("grace", grace),
         check_count("max_recoveries", max_recoveries),
         None if name is None else name_fault(name),
+        check_choice("durability", durability, DURABILITIES),
+        *executor_faults(executors),
     ]
-    if executors is not None:
-        whats += [
-            f"executors['{key}'] is a concurrent.futures.Executor, got {type(value).__name__}"
-            for key, value in dict(executors).items()
-            if not callable(getattr(value, "submit", None))
-        ]
     faults = [Fault("Blaze()", what) for what in whats if what]
     if faults:
         raise ValidationError(faults, "Blaze()")

@@ -135,4 +135,4 @@ class BlazeBlock(Mapping[str, Block]):
         return f"<BlazeBlock of {len(self)} blocks>"
 
 
-_SETTINGS = frozenset(Block.__dataclass_fields__) - {"name", "function", "place"}
+_SETTINGS = frozenset(Block.__init__.__kwdefaults__ or ())

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any, Callable, Dict, FrozenSet, Generic, Iterable, Iterator, List, Optional, Tuple, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from .block import BlazeBlock
-from .do.inprocess import run_in_memory
-from .do.result import RunResult
 from .ground.errors import Fault, NotFound, ValidationError
 from .ground.names import name_fault, place_of_caller
 from .what.blocks import first_line, is_same_function
 from .what.checker import clipped, shown
-from .what.compiler import Definition, Parameters, compile_plan, rebind_plan, require_complete
-from .what.declarations import SeqBlockData, SubmitSequenceData
-from .what.drawing import draw
+from .what.declarations import Definition, SeqBlockData, SubmitSequenceData
 from .what.naming import choices, quoted
 from .what.options import (
     check_count,
@@ -28,8 +36,13 @@ from .what.options import (
     check_timezone,
     executor_faults,
 )
-from .what.plan import Plan
-from .what.references import copied
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .do.result import RunResult
+    from .what.declarations import Parameters
+    from .what.plan import Plan
 
 if sys.version_info >= (3, 10):
     from typing import ParamSpec
@@ -99,7 +112,13 @@ class Sequence(Generic[P, R]):
                 raise
             # Once more with the parameters: they may replace what is wrong, and their
             # own faults are told in the same breath.
+            from .what.compiler import compile_plan
+
             return compile_plan(self.definition, parameters, names)
+        if nothing and not base.missing:
+            return base
+        from .what.compiler import rebind_plan, require_complete
+
         if parameters is None or nothing:
             return require_complete(self.definition, base)
         return rebind_plan(self.definition, base, parameters)
@@ -109,6 +128,9 @@ class Sequence(Generic[P, R]):
         version = self._blocks.version
         if known is not None and known[0] == version and known[1] == executors:
             return known[2]
+        # With what it needs, the compiler is a third of the import of Blaze: not before something is checked.
+        from .what.compiler import compile_plan
+
         plan = compile_plan(self.definition, None, executors, partial=True)
         self._base = (version, executors, plan)
         return plan
@@ -143,11 +165,15 @@ class Sequence(Generic[P, R]):
         faults = [Fault(f"{self.seq_id}.run()", what) for what in whats if what]
         if faults:
             raise ValidationError(faults)
+        from .do.inprocess import run_in_memory
+
         given = dict(executors or {})
         return run_in_memory(self.plan(parameters, given), max_workers, given)
 
     def graph(self, format: str = "text") -> str:
         """The steps and their dependencies as ``"text"``, ``"mermaid"`` or ``"dot"``."""
+        from .what.drawing import draw
+
         return draw(self._base_plan(None), format)
 
     def __repr__(self) -> str:
@@ -289,6 +315,8 @@ def _read_steps(given: Any, where: str) -> Tuple[Tuple[SeqBlockData, ...], List[
     """The steps, copied: what the caller does with its lists and dicts later changes no sequence."""
     if isinstance(given, (str, bytes, Mapping, SeqBlockData)) or not isinstance(given, Iterable):
         return (), [Fault(where, f"sequence is a list of SeqBlockData, got {shown(given)}")]
+    from .what.references import copied
+
     steps: List[SeqBlockData] = []
     faults: List[Fault] = []
     for number, step in enumerate(given, 1):

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 from .do.engine import Engine
 from .do.result import RunHandle
 from .do.run import Run
 from .ground.clock import Clock
+from .ground.context import RunInfo
 from .ground.errors import StateError
-from .ground.names import new_instance_id
+from .ground.names import new_instance_id, new_run_id
 from .logger import BlazeLogger
 from .remember.database import FILE_NAME, prepare_directory
 from .remember.instances import InstanceLock
 from .remember.journal import Journal
-from .remember.recorder import Recorder, release_runs
+from .remember.recorder import NewRun, Recorder, release_runs
+from .what.plan import Plan
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from .remember.retention import Retention
     from .state import StateManager
 
@@ -32,56 +35,53 @@ if TYPE_CHECKING:
 TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 1.0
 
 
-class Settings(NamedTuple):
-    """The settings of a scheduler; see ``Blaze``."""
-
-    state_dir: Path
-    durability: str
-    max_workers: int
-    logger: Optional[BlazeLogger]
-    name: Optional[str]
-    keep_outputs: bool
-    clock: Clock
-    executors: Dict[str, Executor]
-    #: None: the default.
-    retention: Optional[Retention]
-
-
 class Session:
     """What a scheduler has from its first use to ``stop()``: a name, a lock, a journal, an engine."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.instance_id = new_instance_id(settings.name)
-        self.retention = settings.retention
-        self.clock = settings.clock
-        state_dir = settings.state_dir
-        in_memory = settings.durability == "memory"
+    def __init__(
+        self,
+        state_dir: Path,
+        durability: str,
+        max_workers: int,
+        *,
+        clock: Clock,
+        executors: Dict[str, Executor],
+        name: Optional[str] = None,
+        logger: Optional[BlazeLogger] = None,
+        keep_outputs: bool = True,
+        retention: Optional[Retention] = None,
+    ) -> None:
+        """The arguments are those of ``Blaze``."""
+        self.instance_id = new_instance_id(name)
+        self.retention = retention
+        self.clock = clock
+        in_memory = durability == "memory"
         self.instances = state_dir / "instances"
         self.lock: Optional[InstanceLock] = None
         if not in_memory:
             prepare_directory(state_dir)
             self.lock = InstanceLock(self.instances, self.instance_id)
         try:
-            self.journal = Journal(None if in_memory else state_dir / FILE_NAME, settings.durability)
+            self.journal = Journal(None if in_memory else state_dir / FILE_NAME, durability)
         except BaseException:
             if self.lock is not None:
                 self.lock.release()
             raise
-        self.logger = settings.logger or BlazeLogger(silent=True, log_dir=None if in_memory else state_dir / "log")
+        self.logger = logger or BlazeLogger(silent=True, log_dir=None if in_memory else state_dir / "log")
         self.logger.start()
         self.engine = Engine(
-            settings.max_workers,
+            max_workers,
             self.journal,
-            settings.clock,
-            settings.executors,
-            settings.keep_outputs,
+            clock,
+            executors,
+            keep_outputs,
             tidy=self._tidy,
             keep_log=self.logger.keep,
             keeps_prints=self.logger.captures_print,
         )
         self._state_dir = None if in_memory else state_dir
         self._state: Optional[StateManager] = None
-        self._next_tidy = 0.0
+        self._next_tidy = time.monotonic() + TIDY_EVERY_BUSY
 
     @property
     def recorder(self) -> Recorder:
@@ -109,10 +109,25 @@ class Session:
             return True
         return bool(self.journal.read("SELECT 1 FROM runs WHERE status IN ('PENDING', 'RUNNING') LIMIT 1"))
 
+    def trigger(self, plan: Plan, parameters: Optional[str]) -> RunHandle:
+        """Record a new run of a plan, with its parameters as stored text, and start it."""
+        now = self.clock.time()
+        deadline = plan.deadline(now)
+        info = RunInfo(new_run_id(), plan.seq_id)
+        new = NewRun(
+            info.run_id, plan.seq_id, plan.definition, plan.digest, parameters, now, deadline, self.instance_id,
+            len(plan.steps),
+        )  # fmt: skip
+        return self.begin(self.engine.make_run(plan, info, now, deadline, self.recorder.insert(new)))
+
     def begin(self, run: Run, halted: Optional[str] = None) -> RunHandle:
         """Start a run and give out its handle."""
         self.engine.begin(run, halted)
         return RunHandle(run)
+
+    def handles(self) -> List[RunHandle]:
+        """The runs that are going on."""
+        return [RunHandle(run) for run in list(self.engine.runs.values())]
 
     def _tidy(self, idle: bool) -> bool:
         """Delete what is beyond the retention; in idle time fold the log into the file. Whether there is more."""

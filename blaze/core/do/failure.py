@@ -16,7 +16,7 @@ from typing import Any, List, NamedTuple, Optional
 from ..remember.codec import preview
 
 #: Parameters whose values are never shown.
-SECRET = re.compile(r"passw|token|secret|api_?key|(^|_)key$|credential|authorization|private", re.IGNORECASE)
+SECRET = r"(?i)passw|token|secret|api_?key|(^|_)key$|credential|authorization|private"
 
 #: Longest text of one argument and of all, in characters.
 ARGUMENT_LIMIT = 120
@@ -92,7 +92,7 @@ def show_arguments(arguments: Mapping[str, Any]) -> str:
     """``name=value, ...``, clipped; the values of names like password, token, secret and key are masked."""
     shown: List[str] = []
     for name, value in arguments.items():
-        text = "***" if SECRET.search(name) else preview(_masked(value))
+        text = "***" if re.search(SECRET, name) else preview(_masked(value))
         shown.append(f"{name}={text if len(text) <= ARGUMENT_LIMIT else text[: ARGUMENT_LIMIT - 3] + '...'}")
     text = ", ".join(shown)
     return text if len(text) <= ARGUMENTS_LIMIT else text[: ARGUMENTS_LIMIT - 3] + "..."
@@ -102,7 +102,7 @@ def _masked(value: Any, depth: int = 0) -> Any:
     """The first items of nested dicts with their secrets masked; other values as they are."""
     if type(value) is dict and depth < 4:
         return {
-            key: "***" if isinstance(key, str) and SECRET.search(key) else _masked(item, depth + 1)
+            key: "***" if isinstance(key, str) and re.search(SECRET, key) else _masked(item, depth + 1)
             for key, item in list(value.items())[:10]
         }
     if type(value) is list and depth < 4:

@@ -30,9 +30,10 @@ RUN_PREFIX = 8
 # Everything a terminal or an editor may act upon: C0 (without tab and newline), DEL, C1, line
 # separators, marks that change the direction of text, zero-width marks; and lone surrogates,
 # which UTF-8 can't carry.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_UNSAFE_IN_A_NAME = re.compile(_UNSAFE.pattern[:-1] + "\t\n]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Patterns as text: compiled, by ``re`` itself, when the first text needs it.
+_UNSAFE = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+_UNSAFE_IN_A_NAME = _UNSAFE[:-1] + "\t\n]"
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -41,12 +42,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 def escape(text: str) -> str:
     """``text`` with control characters as ``\\x1b`` and the like; tabs and newlines stay."""
-    return text if text.isprintable() else _UNSAFE.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_UNSAFE, _escaped, text)
 
 
 def escape_name(text: str) -> str:
     """Like :func:`escape`, on one line: tabs and newlines are escaped as well."""
-    return text if text.isprintable() else _UNSAFE_IN_A_NAME.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_UNSAFE_IN_A_NAME, _escaped, text)
 
 
 def clip(text: str, limit: int = MAX_TEXT, keep_end: int = 0) -> str:
@@ -174,7 +175,7 @@ class JsonFormatter(logging.Formatter):
 
 def _json_text(text: str) -> str:
     # json would write a lone surrogate as it is; strict readers refuse the whole line for it.
-    return text if text.isascii() else _SURROGATE.sub(_escaped, text)
+    return text if text.isascii() else re.sub(_SURROGATE, _escaped, text)
 
 
 def _json_tag(value: object) -> Optional[Union[str, int]]:

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Iterator, Optional
 
-from ..ground.errors import Fault, StateError, ValidationError
+from ..ground.errors import StateError
 from . import schema
 from .forks import opening
 
@@ -30,13 +30,6 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "9p", "fuse.sshfs", "fuse.s3fs",
      "fuse.glusterfs", "ncpfs", "beegfs", "fuse.gcsfuse", "fuse.rclone"}
 )  # fmt: skip
-
-
-def check_durability(durability: object) -> str:
-    """``durability`` itself; raises :class:`ValidationError` if it is no level."""
-    if isinstance(durability, str) and durability in SYNCHRONOUS:
-        return durability
-    raise ValidationError([Fault("durability", f"one of {', '.join(SYNCHRONOUS)}; got {durability!r}")])
 
 
 def prepare_directory(directory: Path) -> None:
@@ -159,9 +152,9 @@ def _create(path: Path) -> None:
         connection = _connect(aside)
         try:
             with _explained(path):
+                connection.execute("PRAGMA synchronous = OFF")  # the first: the others write
                 connection.execute(f"PRAGMA page_size = {schema.PAGE_SIZE}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                connection.execute("PRAGMA synchronous = OFF")
                 # Written to the file itself, which has no journal yet and nobody else knows.
                 connection.execute("PRAGMA journal_mode = OFF")
                 connection.execute("BEGIN IMMEDIATE")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
-from dataclasses import dataclass, fields
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 from ..ground.errors import Fault
-from .annotations import is_dataclass_type, signature_of, spell
 from .checker import shown
-from .conversion import hints_of
 from .options import check_count, check_delay, check_factor, check_flag, check_fraction, check_text, check_timeout
-from .records import arguments_of
 
 #: Executors that need no registration.
 BUILT_IN_EXECUTORS = ("thread", "process")
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """The parameters of a block by name: the data model's where there is one, else the function's."""
 
     #: Those that may be given by name, in order.
@@ -34,30 +30,48 @@ class Signature:
     faults: Tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
 class Block:
-    """A registered function with its settings; ``None`` means the sequence's setting."""
+    """A registered function with its settings, which nobody changes; ``None`` means the sequence's setting."""
 
-    name: str
-    function: Callable[..., Any]
-    #: ``file:line`` of the decorator.
-    place: str
-    description: str = ""
-    tags: Tuple[str, ...] = ()
-    data_model: Optional[type] = None
-    retries: Optional[int] = None
-    #: Seconds.
-    retry_delay: Optional[float] = None
-    #: Seconds for one attempt.
-    timeout: Optional[float] = None
-    retry_backoff: float = 1.0
-    #: Seconds.
-    retry_max_delay: float = 3600.0
-    #: Fraction of the delay: 0.2 spreads it by ± 20 %.
-    retry_jitter: float = 0.0
-    retry_on: Tuple[Type[BaseException], ...] = (Exception,)
-    executor: str = "thread"
-    persist_result: bool = True
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        place: str,
+        *,
+        description: str = "",
+        tags: Tuple[str, ...] = (),
+        data_model: Optional[type] = None,
+        retries: Optional[int] = None,
+        retry_delay: Optional[float] = None,
+        timeout: Optional[float] = None,
+        retry_backoff: float = 1.0,
+        retry_max_delay: float = 3600.0,
+        retry_jitter: float = 0.0,
+        retry_on: Tuple[Type[BaseException], ...] = (Exception,),
+        executor: str = "thread",
+        persist_result: bool = True,
+    ) -> None:
+        self.name = name
+        self.function = function
+        #: ``file:line`` of the decorator.
+        self.place = place
+        self.description = description
+        self.tags = tags
+        self.data_model = data_model
+        self.retries = retries
+        #: Seconds.
+        self.retry_delay = retry_delay
+        #: Seconds for one attempt.
+        self.timeout = timeout
+        self.retry_backoff = retry_backoff
+        #: Seconds.
+        self.retry_max_delay = retry_max_delay
+        #: Fraction of the delay: 0.2 spreads it by ± 20 %.
+        self.retry_jitter = retry_jitter
+        self.retry_on = retry_on
+        self.executor = executor
+        self.persist_result = persist_result
 
     @functools.cached_property
     def is_async(self) -> bool:
@@ -126,6 +140,9 @@ def _in_notebook(place: str) -> bool:
 
 
 def _read_signature(function: Callable[..., Any], model: Optional[type]) -> Signature:
+    from .annotations import signature_of, spell  # with what they need, a third of the import of Blaze
+    from .conversion import hints_of
+
     try:
         parameters = signature_of(function).parameters.values()
     except (TypeError, ValueError):
@@ -169,11 +186,13 @@ def _fields_of(model: Any) -> Tuple[Optional[Dict[str, bool]], Tuple[str, ...]]:
 
     (None, ()) for a class with ``model_validate`` that does not tell.
     """
+    from .records import arguments_of
+
     known = getattr(model, "model_fields", None)
     if isinstance(known, Mapping):
         return {name: item.is_required() for name, item in known.items()}, tuple(known)
-    if is_dataclass_type(model):
-        return arguments_of(model), tuple(item.name for item in fields(model))
+    if dataclasses.is_dataclass(model):
+        return arguments_of(model), tuple(item.name for item in dataclasses.fields(model))
     return None, ()
 
 
@@ -215,7 +234,7 @@ def block_faults(block: Block, where: str) -> List[Fault]:
 def _model_fault(model: Any) -> Optional[str]:
     if model is None:
         return None
-    if isinstance(model, type) and (is_dataclass_type(model) or hasattr(model, "model_validate")):
+    if isinstance(model, type) and (dataclasses.is_dataclass(model) or hasattr(model, "model_validate")):
         return None
     return f"data_model is a dataclass or a class with model_validate (such as a pydantic model), got {shown(model)}"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import Fault, ValidationError
@@ -18,46 +17,15 @@ from .annotations import spell
 from .blocks import BUILT_IN_EXECUTORS, Block, is_generator
 from .checker import clipped, shown
 from .conversion import convert, validate_model
-from .declarations import RUN_WHEN, SeqBlockData
+from .declarations import RUN_WHEN, Definition, Parameters, SeqBlockData
 from .naming import choices, near_name, quoted
 from .options import check_count, check_delay, check_timeout
 from .plan import Arguments, Plan, RetryPolicy, Step, find_cycles, takes_context
 from .records import at_field
 from .references import Template, compile_value
 
-Parameters = Mapping[str, Mapping[str, Any]]
-
 #: Longest cycle that is printed whole.
 MAX_CYCLE_SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A sequence as it was declared, settings checked, wiring not yet."""
-
-    seq_id: str
-    blocks: Mapping[str, Block]
-    steps: Tuple[SeqBlockData, ...]
-    finaliser: Callable[..., Any]
-    #: ``file:line`` of the decorator.
-    place: str
-    run_timeout: Optional[float] = 3600.0
-    retries: int = 0
-    retry_delay: float = 0.0
-    fail_stop: bool = False
-
-    @property
-    def whereabouts(self) -> str:
-        """How messages name the sequence."""
-        return f"seq '{self.seq_id}' ({self.place})"
-
-    def where(self, step: object) -> str:
-        """How messages name a step."""
-        return f"seq '{self.seq_id}', step {quoted(step)} ({self.place})"
-
-    def where_given(self, step: str) -> str:
-        """How messages name what a run gives to a step."""
-        return f"seq '{self.seq_id}', step '{step}' (parameters of the run)"
 
 
 def compile_plan(
@@ -146,8 +114,7 @@ def rebind_plan(definition: Definition, base: Plan, parameters: Parameters) -> P
 
 def require_complete(definition: Definition, plan: Plan) -> Plan:
     """``plan`` itself; raises :class:`ValidationError` if parameters are missing from it."""
-    if plan.missing:
-        _raise_if_wrong(definition, [], plan.missing)
+    _raise_if_wrong(definition, [], plan.missing)
     return plan
 
 

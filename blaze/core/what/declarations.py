@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+
+from .naming import quoted
+
+if TYPE_CHECKING:
+    from .blocks import Block
+
+#: Of a run: ``{step: {parameter: value}}``.
+Parameters = Mapping[str, Mapping[str, Any]]
 
 #: Values of ``SeqBlockData.run_when``.
 RUN_WHEN = ("all_success", "all_done", "any_success", "any_failed")
@@ -60,3 +69,45 @@ class SubmitSequenceData:
     catchup: str = "latest"
     overlap: str = "skip"
     priority: int = 0
+
+
+class Definition:
+    """A sequence as it was declared, settings checked, wiring not yet. Nobody changes it."""
+
+    def __init__(
+        self,
+        seq_id: str,
+        blocks: Mapping[str, Block],
+        steps: Tuple[SeqBlockData, ...],
+        finaliser: Callable[..., Any],
+        place: str,
+        run_timeout: Optional[float] = 3600.0,
+        retries: int = 0,
+        retry_delay: float = 0.0,
+        fail_stop: bool = False,
+    ) -> None:
+        self.seq_id = seq_id
+        self.blocks = blocks
+        self.steps = steps
+        self.finaliser = finaliser
+        #: ``file:line`` of the decorator.
+        self.place = place
+        #: Seconds; None for no limit.
+        self.run_timeout = run_timeout
+        self.retries = retries
+        #: Seconds.
+        self.retry_delay = retry_delay
+        self.fail_stop = fail_stop
+
+    @property
+    def whereabouts(self) -> str:
+        """How messages name the sequence."""
+        return f"seq '{self.seq_id}' ({self.place})"
+
+    def where(self, step: object) -> str:
+        """How messages name a step."""
+        return f"seq '{self.seq_id}', step {quoted(step)} ({self.place})"
+
+    def where_given(self, step: str) -> str:
+        """How messages name what a run gives to a step."""
+        return f"seq '{self.seq_id}', step '{step}' (parameters of the run)"

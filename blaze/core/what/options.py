@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 from .checker import clipped, shown
 
+#: What the runs of a scheduler survive: kill -9, also a power cut, nothing.
+DURABILITIES = ("process", "power", "memory")
 #: Longest delay or timeout, in seconds (about 31 years): beyond it lies a unit error.
 MAX_SECONDS = 1e9
 #: Largest factor from one delay to the next.
@@ -54,6 +56,13 @@ def check_fraction(name: str, value: Any) -> Optional[str]:
     if not _is_number(value) or not 0 <= value <= 1:
         return f"{name} is a fraction of the delay from 0 to 1, got {shown(value)}"
     return None
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> Optional[str]:
+    """One of a few words."""
+    if isinstance(value, str) and value in allowed:
+        return None
+    return f"{name} is one of {', '.join(allowed)}; got {shown(value)}"
 
 
 def check_flag(name: str, value: Any) -> Optional[str]:
