@@ -38,7 +38,7 @@ from .core import (
 )
 
 if TYPE_CHECKING:
-    from .core import BlazeLogger, Retention, RunHandle, RunResult, StateManager, StatusReport, StepResult
+    from .core import BlazeLogger, Retention, RunHandle, RunResult, Schedule, StateManager, StatusReport, StepResult
 
 __version__ = "0.1.0"
 
@@ -63,6 +63,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "RunSuspended",
+    "Schedule",
     "SeqBlockData",
     "Sequence",
     "StateError",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .remember.retention import Retention
     from .state import StateManager
     from .status_report import StatusReport
+    from .when.schedule import Schedule
 
 #: Names that a program which only declares blocks and sequences does not need, and where they are.
 _LATER = {
@@ -39,6 +40,7 @@ _LATER = {
     "Retention": "blaze.core.remember.retention",
     "RunHandle": "blaze.core.do.result",
     "RunResult": "blaze.core.do.result",
+    "Schedule": "blaze.core.when.schedule",
     "StateManager": "blaze.core.state",
     "StatusReport": "blaze.core.status_report",
     "StepResult": "blaze.core.do.result",
@@ -65,6 +67,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "RunSuspended",
+    "Schedule",
     "SeqBlockData",
     "Sequence",
     "StateError",
