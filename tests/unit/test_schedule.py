@@ -471,3 +471,42 @@ def pairs_of_versions() -> List[Tuple[str, Any]]:
 def test_what_croniter_is_given_means_the_same_to_every_version(text: str, minutes: Tuple[int, ...]) -> None:
     """R25: the contract that lets any allowed croniter stand behind it."""
     assert read(text).minutes == minutes
+
+
+# ---------------------------------------------------------------------- many at once
+
+
+@given(
+    text=st.sampled_from([text for text in TEXTS if not text.startswith("@")]),
+    zone=st.sampled_from(sorted({zone for zone, _ in ZONES})),
+    start=st.integers(1_260_000_000, 1_830_000_000),
+    length=st.integers(0, 40 * 86_400),
+)
+@settings(max_examples=60, deadline=None)
+def test_times_are_counted_and_the_last_is_found_without_going_through_them(
+    text: str, zone: str, start: int, length: int
+) -> None:
+    schedule, found = Schedule.parse(text, zone), []
+    for instant in schedule.instants(start):
+        if instant > start + length:
+            break
+        found.append(instant)
+    assert schedule.count(start, start + length) == len(found)
+    assert schedule.last_until(start, start + length) == (found[-1] if found else None)
+
+
+def test_ten_years_of_seconds_are_counted_without_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R20: the work is bounded however long nobody looked."""
+    looks = 0
+    look = WallClock.next
+
+    def counted(self: WallClock, local: int) -> Optional[int]:
+        nonlocal looks
+        looks += 1
+        return look(self, local)
+
+    monkeypatch.setattr(WallClock, "next", counted)
+    schedule, ten_years = Schedule.parse("* * * * * *", "Europe/Berlin"), 3652 * 86_400
+    assert schedule.count(1_500_000_000, 1_500_000_000 + ten_years) == ten_years
+    assert schedule.last_until(1_500_000_000, 1_500_000_000 + ten_years) == 1_500_000_000 + ten_years
+    assert looks < 200

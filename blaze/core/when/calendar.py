@@ -27,7 +27,7 @@ class WallClock:
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
-        self._days = lru_cache(maxsize=64)(self._matching_days)
+        self._days = lru_cache(maxsize=256)(self._matching_days)
         first = (fields.hours[0], fields.minutes[0], fields.seconds[0])
         #: The first time of each day that has any, in seconds.
         self._first = first[0] * 3600 + first[1] * 60 + first[2]
@@ -57,6 +57,57 @@ class WallClock:
                     return _days_since_epoch(year, candidate, days[at]) * DAY + self._first
             year, month, number = year + 1, 1, 0
         return None
+
+    def count(self, start: int, end: int) -> int:
+        """How many local times fit from ``start`` to before ``end``; months are looked at, not times."""
+        if end <= start:
+            return 0
+        fields = self._fields
+        per_day = len(fields.hours) * len(fields.minutes) * len(fields.seconds)
+        first_day, first_second = divmod(start, DAY)
+        last_day, last_second = divmod(end, DAY)
+        found = self._days_between(first_day, last_day) * per_day
+        if self._fits(first_day):
+            found -= self._times_before(first_second)
+        if self._fits(last_day):
+            found += self._times_before(last_second)
+        return found
+
+    def _fits(self, day: int) -> bool:
+        year, month, number = _date(day)
+        return month in self._fields.months and number in self._days(year, month)
+
+    def _days_between(self, first: int, last: int) -> int:
+        """How many days fit from ``first`` to before ``last``."""
+        years = self._days_of_years(_date(first)[0], _date(last)[0])
+        return years + self._days_of_year_before(last) - self._days_of_year_before(first)
+
+    def _days_of_years(self, first: int, end: int) -> int:
+        return sum(len(self._days(year, month)) for year in range(first, end) for month in self._fields.months)
+
+    def _days_of_year_before(self, day: int) -> int:
+        year, month, number = _date(day)
+        found = 0
+        for candidate in self._fields.months:
+            if candidate < month:
+                found += len(self._days(year, candidate))
+            elif candidate == month:
+                found += bisect_left(self._days(year, candidate), number)
+        return found
+
+    def _times_before(self, second: int) -> int:
+        """How many times of day fit before ``second``."""
+        fields = self._fields
+        hour, rest = divmod(second, 3600)
+        minute, second = divmod(rest, 60)
+        per_minute = len(fields.seconds)
+        per_hour = len(fields.minutes) * per_minute
+        found = bisect_left(fields.hours, hour) * per_hour
+        if hour in fields.hours:
+            found += bisect_left(fields.minutes, minute) * per_minute
+            if minute in fields.minutes:
+                found += bisect_left(fields.seconds, second)
+        return found
 
     def _time_from(self, second: int) -> Optional[int]:
         """The first time of day that fits, not before ``second``."""

@@ -23,6 +23,8 @@ from .zone import Zone, zone_of
 CORRECTION = 3 * 3600
 #: A change within so many seconds may repeat local times that have passed, or skip some that are to come.
 NEAR = DAY + 2 * 3600
+#: Seconds within which the clocks change once at most.
+STRETCH = 7 * DAY
 #: Most datetimes that one call gives.
 MAX_MANY = 1_000_000
 
@@ -123,11 +125,9 @@ class Schedule:
         while True:
             offset = zone.offset(instant)
             change = zone.change_in(instant - 1, instant + NEAR)
-            shift = 0 if change is None else zone.offset(change) - zone.offset(change - 1)
             if change == instant:
                 # Just after a change: what lies in the gap before it, then this segment by itself.
-                now = instant + offset
-                if self._fixed and 0 < shift < CORRECTION and self._falls_into(now - shift, now):
+                if self._is_made_up(instant):
                     return instant
                 change = zone.change_in(instant, instant + NEAR)
             local = self._clock.next(self._first_wanted(instant, offset))
@@ -141,6 +141,48 @@ class Schedule:
                 return found
             # Far away, and the clocks change near it: go there, where changes are looked at one by one.
             instant = max(instant + 1, found - NEAR)
+
+    def last_until(self, after: int, until: int) -> Optional[int]:
+        """The last time strictly after ``after`` and not later than ``until``; None if there is none."""
+        low, high = after, until
+        first = self.after(after)
+        if first is None or first > until:
+            return None
+        # The largest instant after which there is still a time: that time is the last.
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = self.after(middle)
+            if found is not None and found <= until:
+                low, first = middle, found
+            else:
+                high = middle
+        return first
+
+    def count(self, after: int, until: int) -> int:
+        """How many times lie strictly after ``after`` and not later than ``until``.
+
+        A few milliseconds for ten years, however many times that are.
+        """
+        zone, found = self._zone, 0
+        start, end = after + 1, until + 1
+        while start < end:
+            # From one change to the next the clock runs evenly.
+            stop, change = start, None
+            while stop < end and change is None:
+                change = zone.change_in(stop, stop + STRETCH)
+                stop = stop + STRETCH if change is None else change
+            stop = min(stop, end)
+            offset = zone.offset(start)
+            if zone.change_in(start - 1, start) is not None and self._is_made_up(start):
+                found += self._clock.next(start + offset) != start + offset
+            found += self._clock.count(self._first_wanted(start, offset), stop + offset)
+            start = stop
+        return found
+
+    def _is_made_up(self, change: int) -> bool:
+        """Whether a time of the schedule fell into the gap that ends at ``change``, and fires there."""
+        before, offset = self._zone.offset(change - 1), self._zone.offset(change)
+        return self._fixed and 0 < offset - before < CORRECTION and self._falls_into(change + before, change + offset)
 
     def _first_wanted(self, instant: int, offset: int) -> int:
         """The local time from which on a time may fire at ``instant`` or later, in its segment."""
