@@ -655,8 +655,10 @@ class Door:
         return self.lock.__exit__(*exc_info)
 
 
+@pytest.mark.parametrize("stalls", [False, True])
 @pytest.mark.parametrize("reason", ["timeout", "cancelled_by_user"])
-def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(scheduled, bench, reason):
+def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(scheduled, bench, reason, stalls):
+    """``stalls``: the worker that has taken it gets no time until the timekeeper has given its attempt up."""
     clock = HandClock()
     bench.step("a", one)
     bench.step("b", one)
@@ -669,6 +671,8 @@ def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(
     scheduler.resume()
     wait(door.arrived)
     run.halt(reason)
+    for _ in range(4 if stalls else 0):
+        clock.advance(0.2)
     door.open.set()
     result = handle.result(PATIENCE)
     told = result.to_dict()

@@ -371,6 +371,8 @@ class Run:
         with self.lock:
             if attempt.phase == OVER:
                 return None
+            if self.statuses[index] is not RUNNING or self.attempts[index] != attempt.attempt:
+                return None  # never claimed: what became of the step is somebody else's to say
             attempt.phase = OVER
             self.started[index], self.seconds_of[index] = attempt.started, seconds
             if verdict == STOPPING or self.halted == STOPPING:
