@@ -615,6 +615,75 @@ def test_many_processes_at_once_lose_nothing_and_see_no_lock(pipeline):
     assert_sound(pipeline)
 
 
+# ---------------------------------------------------------------------- what the database will never take
+
+
+def refuse(pipeline, when):
+    """Let the database refuse rows, for good and with an error that no waiting mends."""
+    connection = sqlite3.connect(pipeline.state_dir / "blaze.db", isolation_level=None)
+    connection.execute(f"CREATE TRIGGER refusing BEFORE {when} BEGIN SELECT RAISE(ABORT, 'not today'); END")
+    connection.close()
+
+
+def test_a_refused_row_ends_the_run_and_every_step_of_it(pipeline):
+    """Steps that completed stay so; none is left waiting, running or to be retried."""
+    go, retrying = threading.Event(), threading.Event()
+
+    def runs():
+        while not current().cancelled:
+            time.sleep(0.001)
+        return "too late"
+
+    def fails():
+        retrying.set()
+        raise ValueError("not yet")
+
+    def unlucky():
+        wait(go)
+        return "unlucky"
+
+    pipeline.work("before")
+    pipeline.step("runs", runs)
+    pipeline.step("fails", fails, retries=1, retry_delay=60)
+    pipeline.step("unlucky", unlucky, "before")
+    pipeline.work("after", "unlucky")
+    pipeline.work("anyway", "unlucky", run_when="all_done")
+    pipeline.sequence(seq_id="refused")
+    scheduler = pipeline.start()
+    refuse(pipeline, "INSERT ON steps WHEN NEW.preview = '''unlucky'''")
+    handle = scheduler.trigger("refused")
+    wait(retrying)
+    wait_until(lambda: handle._run.status_of(2) is BlockStatus.RETRYING, "the wait for the retry")
+    go.set()
+    result = handle.result(PATIENCE)
+    assert (result.status, result.reason) == (RunStatus.FAILED, "internal_error")
+    assert "refused an entry" in result.error and "not today" in result.error
+    expected = {"before": (BlockStatus.COMPLETED, None)}
+    cancelled = ("runs", "fails", "unlucky", "after", "anyway")
+    expected.update((name, (BlockStatus.CANCELLED, "internal_error")) for name in cancelled)
+    assert {name: (step.status, step.reason) for name, step in result.steps.items()} == expected
+    assert dict(result.outputs) == {"before": "before"}
+    wait_until(lambda: not scheduler.status().busy_workers, "the end of the block that ran")
+    assert {step.name: (step.status, step.reason) for step in scheduler.state.steps(handle.run_id)} == expected
+    assert handle._run.open == 0
+    record = scheduler.state.find_run(handle.run_id)
+    assert (record.status, record.reason) == (RunStatus.FAILED, "internal_error")
+    assert pipeline.told() == ["before"]
+    assert scheduler.run("seq", timeout=PATIENCE).ok and scheduler.status().leaked_threads == 0
+
+
+@pytest.mark.parametrize("what", ["= 'COMPLETED'", "NOT IN ('PENDING', 'RUNNING')"], ids=["its_end", "any_end"])
+def test_a_run_whose_end_is_refused_is_failed_and_nobody_waits_for_ever(pipeline, what):
+    scheduler = pipeline.start()
+    refuse(pipeline, f"UPDATE ON runs WHEN NEW.status {what}")
+    result = scheduler.trigger("seq").result(PATIENCE)
+    assert (result.status, result.reason, result.output) == (RunStatus.FAILED, "internal_error", None)
+    assert {step.status for step in result.steps.values()} == {BlockStatus.COMPLETED}
+    assert not scheduler.runs
+    recorded = scheduler.state.find_run(result.run_id).status
+    assert recorded is RunStatus.FAILED or (what.startswith("NOT") and not recorded.ended)
+
+
 # ---------------------------------------------------------------------- no room
 
 

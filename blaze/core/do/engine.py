@@ -213,7 +213,8 @@ class Engine:
         for token, reason in refused:
             log.error("the database refused an entry: %s", reason)
             if token is not None:
-                token[0].broken(StateError(f"the database refused an entry: {reason}"))
+                run, index = token
+                run.refused(index, StateError(f"the database refused an entry: {reason}"))
 
     def journal_waits(self) -> bool:
         """Whether something is still to be written."""

@@ -185,7 +185,7 @@ class Run:
         step.quick = seconds < QUICK
         ready: List[Item] = []
         with self.lock:
-            if attempt.phase > ASKED or self.halted == STOPPING:
+            if attempt.phase > ASKED or (self.halted is not None and self._comes_too_late(attempt)):
                 return None
             attempt.phase = OVER
             self.statuses[index] = COMPLETED
@@ -222,6 +222,13 @@ class Run:
         if not engine.awaits_commits:
             return engine.flush_if_much(engine.dispatch(ready))
         return None if step.quick and engine.commit_can_wait() else engine.flush()
+
+    def _comes_too_late(self, attempt: Attempt) -> bool:
+        """Whether what a step of a halted run returns is of no use any more. Under the lock."""
+        if self.halted != STOPPING and self.statuses[attempt.place.index] is RUNNING:
+            return False
+        attempt.phase = OVER
+        return True
 
     def is_quick(self, index: int) -> bool:
         """Whether what the item stands for is known to take next to no time."""
@@ -312,6 +319,9 @@ class Run:
             self.ended_at = None
             engine.hold_back(lambda: (self, END), error)
             return None
+        except Exception as error:
+            self._end_lost(error)
+            return None
         self.reason = reason
         if engine.awaits_commits:
             return None if not wait and engine.commit_can_wait() else engine.flush(wait=wait)
@@ -320,12 +330,12 @@ class Run:
         return engine.flush_if_much(None)
 
     def _verdict(self) -> Tuple[RunStatus, Optional[str]]:
+        if self.halted == BROKEN:
+            return RunStatus.FAILED, BROKEN
         if self.statuses[self.final] is COMPLETED:
             return RunStatus.COMPLETED, None
         if self.halted == TIMEOUT:
             return RunStatus.FAILED, TIMEOUT
-        if self.halted == BROKEN:
-            return RunStatus.FAILED, BROKEN
         if self.halted is not None and self.halted != "fail_stop":
             return RunStatus.CANCELLED, self.halted
         if self.failures:
@@ -371,9 +381,9 @@ class Run:
         with self.lock:
             if attempt.phase == OVER:
                 return None
-            if self.statuses[index] is not RUNNING or self.attempts[index] != attempt.attempt:
-                return None  # never claimed: what became of the step is somebody else's to say
             attempt.phase = OVER
+            if self.statuses[index] is not RUNNING or self.attempts[index] != attempt.attempt:
+                return None  # never claimed, or the run is broken: what became of the step is decided
             self.started[index], self.seconds_of[index] = attempt.started, seconds
             if verdict == STOPPING or self.halted == STOPPING:
                 self.statuses[index] = PENDING  # the next start makes this attempt again
@@ -571,16 +581,49 @@ class Run:
             self.statuses[self.final] = CANCELLED
             ready.append((self, END))
 
-    def broken(self, error: BaseException) -> None:
-        """Blaze itself failed on this run: end it at once, so that nobody waits for ever."""
+    def broken(self, error: BaseException, refused: Optional[int] = None) -> None:
+        """Blaze itself failed on this run: end it at once, so that nobody waits for ever.
+
+        ``refused``: a step whose end the database did not take, so that it counts as not ended.
+        """
+        failure = describe(error, "(blaze)", 1, 1, None, BROKEN)
         with self.lock:
-            if self.ended_at is not None:
+            if self.ended_at is not None or self.halted == STOPPING:
                 return
             self.halted = BROKEN
-            self.clean = False
-            self.failures[self.final] = describe(error, "(blaze)", 1, 1, None, BROKEN)
+            self.failures[self.final] = failure
+            self.statuses[self.final] = CANCELLED
+            self.output = None
+            self.retrying = 0
+            if self.engine.recorder is not None:
+                self.engine.recorder.run_halted(self.key, BROKEN)
+            for index in range(self.final):
+                status = self.statuses[index]
+                if status is RUNNING:
+                    self.ends.append(index)
+                if index == refused or not status.ended:
+                    self._drop(index, CANCELLED, BROKEN)
         self.engine.timekeeper.ask_all(self, BROKEN)
         self.engine.pool.push((self, END))
+
+    def refused(self, index: int, error: BaseException) -> None:
+        """The database will never take the end of a step, or of the run."""
+        if index == END:
+            self._end_lost(error)
+        else:
+            self.broken(error, index)
+
+    def _end_lost(self, error: BaseException) -> None:
+        """The run's end could not be recorded: try it with another, which says so; then without the record."""
+        with self.lock:
+            again = self.halted == BROKEN
+            if not again:
+                self.ended_at = None
+        if again:
+            self.reason = BROKEN
+            self._conclude()
+        else:
+            self.broken(error)
 
     def suspend(self) -> None:
         """The scheduler stops: leave the run as it is recorded, for the next start."""
