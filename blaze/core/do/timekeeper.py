@@ -253,11 +253,10 @@ class Timekeeper:
                 continue
             worker = attempt.worker
             patience = ASKED_FOR + CONDEMNED_FOR
-            gone = attempt.phase == CONDEMNED and worker is not None and not worker.is_alive()
+            gone = attempt.phase == CONDEMNED and worker is not None and worker.gone
             if not gone and now < attempt.asked_at + patience:
                 continue
-            if not gone and worker is not None and attempt.phase == CONDEMNED:
-                engine.pool.abandon(worker)
+            if worker is not None and attempt.phase == CONDEMNED and engine.pool.abandon(worker):
                 log.warning(
                     "step '%s' of run %s did not stop when told to; its thread is left behind and replaced",
                     attempt.step,
