@@ -1412,6 +1412,21 @@ def test_a_run_that_no_process_has_in_hand_is_cancelled_and_stays_so(doomed):
         other.cancel("0123456789abcdef")
 
 
+def test_a_run_with_a_failed_step_is_failed_though_nobody_had_it_in_hand_when_it_was_cancelled(doomed):
+    doomed.step("fails", lambda: 1 / 0)
+    doomed.work("mends", "fails", run_when="any_failed", dies=True)
+    doomed.sequence()
+    run_id = doomed.crash()
+    paused = doomed.blaze()
+    paused.pause()
+    paused.start().stop()
+    assert doomed.blaze().cancel(run_id) is True
+    with doomed.state() as state:
+        run = state.find_run(run_id)
+        assert (run.status, run.reason) == (RunStatus.FAILED, "cancelled_by_user")
+        assert [step.status for step in state.steps(run_id)] == [FAILED, CANCELLED]
+
+
 def test_a_run_that_was_cancelled_and_then_killed_stays_cancelled(doomed):
     """R10, R11."""
 

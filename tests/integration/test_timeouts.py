@@ -608,6 +608,24 @@ def test_a_block_that_ends_in_spite_of_being_cancelled_keeps_its_output(schedule
     assert result.outputs["a"] == "done anyway"
 
 
+def test_a_run_with_a_failed_step_is_failed_though_it_was_cancelled(scheduled, bench):
+    """DESIGN §3: any step FAILED makes the run FAILED; that it was cancelled is the reason."""
+    bench.step("fails", lambda: 1 / 0)
+    bench.step("runs", stubborn.busy)
+    bench.step("after", one, "runs")
+    bench.sequence()
+    scheduler = scheduled.scheduler(bench)
+    handle = scheduler.trigger("seq")
+    wait_until(lambda: handle._run.status_of(0) is FAILED, "the failure")
+    assert running(handle, 1).cancel()
+    result = handle.result(PATIENCE)
+    assert statuses(result) == {"fails": FAILED, "runs": CANCELLED, "after": CANCELLED}
+    assert (result.status, result.reason) == (RunStatus.FAILED, "cancelled_by_user")
+    assert "ZeroDivisionError" in result.error
+    record = scheduler.state.find_run(handle.run_id)
+    assert (record.status, record.reason) == (RunStatus.FAILED, "cancelled_by_user")
+
+
 def test_a_run_that_has_ended_can_t_be_cancelled(scheduled, bench):
     bench.step("a", one)
     bench.sequence()

@@ -337,7 +337,7 @@ class Run:
         if self.halted == TIMEOUT:
             return RunStatus.FAILED, TIMEOUT
         if self.halted is not None and self.halted != "fail_stop":
-            return RunStatus.CANCELLED, self.halted
+            return RunStatus.FAILED if self.failures else RunStatus.CANCELLED, self.halted
         if self.failures:
             only = next(iter(self.failures.values()))
             return RunStatus.FAILED, "finaliser" if self.final in self.failures else only.reason

@@ -113,7 +113,7 @@ def adopt(
 
 
 def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
-    """Cancel an open run that no process has in hand; whether it was open.
+    """Cancel an open run that no process has in hand; whether it was open. With a step that FAILED it is FAILED.
 
     Raises :class:`BlazeError` if another process has it.
     """
@@ -124,8 +124,12 @@ def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
             return False
         if row[2] is not None:
             raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
-        cursor.execute(RUN_ENDED_BY_RULE, ("CANCELLED", reason, None, row[0]))
-        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], step_key(row[0], 0), reason))
+        key, first = row[0], step_key(row[0], 0)
+        failed = cursor.execute(
+            "SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1", (first, step_key(key + 1, 0))
+        ).fetchone()
+        cursor.execute(RUN_ENDED_BY_RULE, ("FAILED" if failed else "CANCELLED", reason, None, key))
+        cursor.execute(OPEN_STEPS_CANCELLED, (key, first, reason))
         return True
 
     return journal.transaction(work)
