@@ -521,7 +521,7 @@ class Run:
             if starts(self.plan.steps[index].run_when, mixture):
                 ready.append((self, index))
                 continue
-            self._drop(index, SKIPPED, skip_reason(mixture))
+            self._drop(index, SKIPPED, skip_reason(mixture, map(self.reasons.get, dependencies[index])))
             for target in dependents[index]:
                 self.waiting[target] -= 1
                 if not self.waiting[target]:
