@@ -779,6 +779,19 @@ def test_a_pool_of_processes_that_breaks_fails_its_blocks_and_no_others(durable,
         result = durable.run(bench, executors={"own": executor})
     assert statuses(result) == {"a": FAILED, "b": FAILED, "c": COMPLETED}
     assert result.steps["a"].attempts == 2
+    assert result.steps["a"].reason == result.steps["b"].reason == result.reason == "crashed"
+    assert {one.reason for one in durable.state.attempts(result.run_id)} == {"crashed"}
+
+
+def test_a_block_that_breaks_a_pool_of_its_own_has_not_crashed(way, bench):
+    def block():
+        with ProcessPoolExecutor(1, mp_context=SPAWN) as executor:
+            executor.submit(stubborn.crash).result(PATIENCE)
+
+    bench.step("a", block)
+    bench.sequence()
+    step = way.run(bench).steps["a"]
+    assert step.status is FAILED and step.reason is None and "BrokenProcessPool" in step.failure.message
 
 
 @pytest.mark.parametrize("cancel_futures", [False, True])

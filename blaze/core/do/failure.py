@@ -10,9 +10,11 @@ import os
 import re
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import BrokenExecutor
 from types import TracebackType
 from typing import Any, List, NamedTuple, Optional
 
+from ..ground.errors import BlockCrashed
 from ..remember.codec import preview
 
 #: Parameters whose values are never shown.
@@ -75,6 +77,13 @@ def describe(
         user_frames(error),
         reason,
     )
+
+
+def is_crash(error: BaseException, kind: str) -> bool:
+    """Whether an attempt failed because the process that ran it died; ``kind``: of its block."""
+    if isinstance(error, BrokenExecutor):
+        return kind not in ("thread", "async", "process")  # there it comes from an executor that the block uses
+    return isinstance(error, BlockCrashed)
 
 
 def one_line(error: BaseException) -> str:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Optional, Tuple
 
 from ..ground.capture import flush_prints
 from ..ground.context import RunInfo
-from ..ground.errors import BlazeError, BlockCrashed, RunSuspended, StateError, StepCancelled, StepTimeout
+from ..ground.errors import BlazeError, RunSuspended, StateError, StepCancelled, StepTimeout
 from ..ground.status import BlockStatus, RunStatus
 from ..what.plan import Plan, Step
 from ..what.references import Outputs
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
 from .ending import Ending
-from .failure import Failure, describe
+from .failure import Failure, describe, is_crash
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
 from .result import RunResult, StepResult
@@ -373,7 +373,7 @@ class Run:
     def _settle(self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float) -> Optional[Item]:
         engine, step, index = self.engine, attempt.place, attempt.place.index
         policy = step.retry
-        reason = verdict or ("crashed" if isinstance(error, BlockCrashed) else None)
+        reason = verdict or ("crashed" if is_crash(error, step.kind) else None)
         failure = describe(error, step.name, attempt.attempt, policy.retries + 1, self._told(step), reason)
         spread = draw_spread() if policy.jitter else 0.0
         ready: List[Item] = []
