@@ -105,6 +105,33 @@ def test_blocks_that_overstay_in_every_way_at_once_are_failed_in_time(way, bench
     assert time.monotonic() - before < LIMIT + 2 * LATE
 
 
+@pytest.mark.parametrize("kind", THREADS)
+def test_a_failure_tells_where_a_block_was_that_had_to_be_interrupted(durable, bench, kind):
+    """Also where its thread never reports back."""
+    bench.step("a", getattr(stubborn, kind), timeout=LIMIT)
+    bench.sequence()
+    result = durable.run(bench)
+    assert overstayed(result.steps["a"])
+    told = result.steps["a"].traceback
+    first, second, *_, last = told.splitlines()
+    assert first == "Traceback (most recent call last):" and last.startswith("StepTimeout: the attempt ran past")
+    assert "stubborn_blocks.py" in second and f"in {kind}" in second and "pool.py" not in told
+    assert durable.state.attempts(result.run_id).items[0].traceback == told and "stubborn_blocks.py" in result.error
+
+
+def test_where_an_interrupted_block_was_is_told_within_bounds(way, bench):
+    free = stubborn._free
+
+    def dive(depth=400):
+        return dive(depth - 1) if depth else free.wait(60)
+
+    bench.step("a", dive, timeout=LIMIT)
+    bench.sequence()
+    step = way.run(bench).steps["a"]
+    assert overstayed(step) and len(step.traceback.splitlines()) < 150
+    assert "dive" in step.traceback and "in wait" in step.traceback
+
+
 def test_a_process_that_overstays_is_killed(durable, bench, tmp_path):
     witness, limit = tmp_path / "pid", 1.0
     bench.step("a", stubborn.swallowing, executor="process", timeout=limit, parameters={"witness": str(witness)})

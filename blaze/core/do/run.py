@@ -24,7 +24,7 @@ from ..what.plan import Plan, Step
 from ..what.references import Outputs
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
 from .ending import Ending
-from .failure import Failure, describe, is_crash
+from .failure import Failure, describe, is_crash, tell_stack
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
 from .result import RunResult, StepResult
@@ -368,6 +368,7 @@ class Run:
         """Settle an attempt that does not end by itself; what it returns later is discarded."""
         if isinstance(error, StepTimeout):
             error = self._timeout_of(attempt, None)
+        tell_stack(error, attempt.stack)
         return self._settle(attempt, error, attempt._asked, self.engine.monotonic() - attempt.started)
 
     def _settle(self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float) -> Optional[Item]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
 from ..ground.errors import StepCancelled, StepTimeout
 from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
+from .failure import stack_of
 from .pool import Item, Worker
 from .run import STOPPING, TIMEOUT, Run
 
@@ -237,6 +238,7 @@ class Timekeeper:
             worker = attempt.worker
             if worker is None:
                 continue
+            attempt.stack = stack_of(worker.ident)
             with attempt.run.lock:
                 # Under the lock: a block that has just returned is OVER, and its thread is left alone.
                 if attempt.phase != ASKED:
