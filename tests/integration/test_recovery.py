@@ -30,6 +30,7 @@ from blaze import (
     StateError,
     current,
 )
+from blaze.core import recovering
 from blaze.core.remember import codec
 from blaze.core.remember.journal import Journal
 from blaze.core.remember.retention import Retention, prune
@@ -1154,10 +1155,9 @@ def test_of_four_processes_that_start_at_once_exactly_one_adopts_each_run_of_a_d
         assert state.integrity() == []
 
 
-@pytest.mark.xfail(
-    reason="Blaze.start() counts as started before it has recovered; the second call returns at once", strict=False
-)
-def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monkeypatch):
+@pytest.mark.parametrize("where", ["adopt", "load_steps"])
+def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monkeypatch, where):
+    """``load_steps``: the run was adopted and is not going on yet."""
     doomed.work("a", dies=True)
     doomed.sequence()
     run_id = doomed.crash()
@@ -1167,12 +1167,76 @@ def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monk
         raise StateError("the state can't be written: database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("blaze.core.recovering.adopt", refuse)
-        with pytest.raises(StateError):
-            scheduler.start()
+        patch.setattr(f"blaze.core.recovering.{where}", refuse)
+        for _ in range(2):
+            with pytest.raises(StateError):
+                scheduler.start()
+            assert not scheduler.started and scheduler.recovered == []
     scheduler.start()
+    assert scheduler.started and [handle.run_id for handle in scheduler.recovered] == [run_id]
     assert scheduler.handle(run_id).result(PATIENCE).ok
     assert doomed.told() == ["a", "a"]
+    with doomed.state() as state:
+        assert state.find_run(run_id).recoveries == 1
+
+
+def test_a_start_that_failed_half_way_keeps_what_it_had_taken_over(doomed, monkeypatch):
+    doomed.work("a", dies=True)
+    doomed.sequence()
+    first = doomed.crash()
+    other = doomed.blaze()  # leaves a run that no process has in hand
+    other.pause()
+    second = other.trigger("seq").run_id
+    other.stop()
+    scheduler = doomed.blaze()
+    load_steps = recovering.load_steps
+
+    def refuse_the_second(journal, key):
+        if scheduler.recovered:
+            raise StateError("not today")
+        return load_steps(journal, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovering, "load_steps", refuse_the_second)
+        with pytest.raises(StateError):
+            scheduler.start()
+    assert scheduler.handle(first).result(PATIENCE).ok
+    scheduler.start()
+    assert [handle.run_id for handle in scheduler.recovered] == [first, second]
+    assert scheduler.handle(second).result(PATIENCE).ok
+    assert doomed.told() == ["a", "a", "a"]
+
+
+def test_who_calls_start_meanwhile_waits_until_all_is_taken_over(doomed, monkeypatch):
+    doomed.work("a", dies=True)
+    doomed.sequence()
+    run_id = doomed.crash()
+    scheduler = doomed.blaze()
+    adopt, adopting, go, seen = recovering.adopt, threading.Event(), threading.Event(), []
+
+    def adopt_slowly(*args):
+        adopting.set()
+        wait(go)
+        return adopt(*args)
+
+    monkeypatch.setattr(recovering, "adopt", adopt_slowly)
+
+    def start():
+        scheduler.start()
+        seen.append([handle.run_id for handle in scheduler.recovered])
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    threads[0].start()
+    wait(adopting)
+    assert not scheduler.started
+    threads[1].start()
+    threads[1].join(0.1)
+    assert threads[1].is_alive() and not seen
+    go.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert seen == [[run_id], [run_id]] and scheduler.started
+    assert scheduler.handle(run_id).result(PATIENCE).ok
 
 
 # ---------------------------------------------------------------------- retry(run_id)
