@@ -5,6 +5,7 @@ DESIGN §4; RELIABILITY S1 to S10, R39, R42 to R47.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -37,7 +38,7 @@ from blaze import (
     ValidationError,
     current,
 )
-from blaze.core.do import timekeeper
+from blaze.core.do import scribe
 from blaze.core.remember import codec, database, journal, schema
 from blaze.core.remember.retention import Retention, prune
 from tests.integration.doomed import Child, Doomed, StartingGun, die, in_child, until_killed
@@ -576,28 +577,55 @@ def test_a_lock_that_outlasts_all_patience_is_told_and_waited_for(pipeline, monk
     assert scheduler.status().write_fault is None
 
 
-@pytest.mark.xfail(reason="the timekeeper commits itself, and waits for the lock as long as the busy timeout")
-def test_timeouts_strike_while_another_process_holds_the_write_lock(pipeline):
-    """R34: within a second of the deadline."""
+@pytest.mark.parametrize("limit", ["timeout", "seq_run_timeout"])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_timeouts_strike_while_another_process_holds_the_write_lock(pipeline, limit, workers):
+    """R34: within a second of the deadline, also where no worker is free to wait for the lock."""
     locked, asked = threading.Event(), threading.Event()
 
     def loops():
         wait(locked)
-        current().logger.info("a line that the timekeeper wants to write")
+        current().logger.info("a line that somebody wants to write")
         while not current().cancelled:
             time.sleep(0.001)
         asked.set()
 
-    pipeline.step("loops", loops, timeout=1.0)
-    pipeline.sequence(seq_id="loops")
-    scheduler = pipeline.start()
+    pipeline.step("loops", loops, timeout=1.0 if limit == "timeout" else None)
+    pipeline.sequence(seq_id="loops", seq_run_timeout=1.0 if limit == "seq_run_timeout" else 3600)
+    scheduler = pipeline.start(max_workers=workers)
     handle = scheduler.trigger("loops")
     with LockHolder(pipeline) as holder:
         locked.set()
         in_time = asked.wait(2.0)
         holder.release()
-        handle.result(PATIENCE)
-    assert in_time
+        result = handle.result(PATIENCE)
+    assert in_time and result.reason == "timeout"
+
+
+def test_blocks_that_must_be_given_up_are_while_another_process_holds_the_write_lock(pipeline):
+    """What the first verdict is to be recorded with keeps the second from nobody."""
+    locked = threading.Event()
+
+    def clings(seconds):
+        wait(locked)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+
+    for number, limit in enumerate((0.8, 1.3)):
+        pipeline.step(f"clings{number}", lambda: clings(3.0), timeout=limit)
+    pipeline.sequence(seq_id="clings")
+    scheduler = pipeline.start(max_workers=2)
+    handle = scheduler.trigger("clings")
+    with LockHolder(pipeline) as holder:
+        locked.set()
+        wait_until(lambda: scheduler.status().leaked_threads == 2, "the end of both")
+        assert handle._run.status_of(0) is handle._run.status_of(1) is BlockStatus.FAILED and not handle.done()
+        holder.release()
+        result = handle.result(PATIENCE)
+    assert {step.reason for step in result.steps.values()} == {"timeout"}
+    assert all(step.duration < 2.3 for step in result.steps.values())
 
 
 def test_many_processes_at_once_lose_nothing_and_see_no_lock(pipeline):
@@ -930,7 +958,7 @@ def test_a_state_file_that_is_taken_away_is_noticed_and_nothing_more_is_written(
     pipeline, monkeypatch, caplog, replaced
 ):
     """R45: loud, and what takes its place stays as it is."""
-    monkeypatch.setattr(timekeeper, "CHECK_FILE_EVERY", 0.0)
+    monkeypatch.setattr(scribe, "CHECK_FILE_EVERY", 0.0)
     gate, running = threading.Event(), threading.Event()
 
     def gated():

@@ -242,6 +242,11 @@ class Engine:
                 self.pool.push(item)
         self.write_fault = None
 
+    @property
+    def tidies(self) -> bool:
+        """Whether there is any housekeeping to do."""
+        return self._tidy is not None
+
     def tidy_up(self, idle: bool) -> bool:
         """A little housekeeping; whether there is more of it. Less of it unless ``idle``."""
         return self._tidy(idle) if self._tidy is not None else False

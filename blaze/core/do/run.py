@@ -365,13 +365,15 @@ class Run:
         return self._settle(attempt, error, verdict, seconds)
 
     def give_up(self, attempt: Attempt, error: BaseException) -> Optional[Item]:
-        """Settle an attempt that does not end by itself; what it returns later is discarded."""
+        """Settle an attempt that does not end by itself; what it returns later is discarded. Others commit it."""
         if isinstance(error, StepTimeout):
             error = self._timeout_of(attempt, None)
         tell_stack(error, attempt.stack)
-        return self._settle(attempt, error, attempt._asked, self.engine.monotonic() - attempt.started)
+        return self._settle(attempt, error, attempt._asked, self.engine.monotonic() - attempt.started, False)
 
-    def _settle(self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float) -> Optional[Item]:
+    def _settle(
+        self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float, flush: bool = True
+    ) -> Optional[Item]:
         engine, step, index = self.engine, attempt.place, attempt.place.index
         policy = step.retry
         reason = verdict or ("crashed" if is_crash(error, step.kind) else None)
@@ -416,7 +418,7 @@ class Run:
             else:
                 engine.timekeeper.call_at(engine.monotonic() + delay, (self, index))
         mine = engine.dispatch(ready)
-        return engine.flush(mine)
+        return engine.flush(mine) if flush else mine
 
     def _step_ended(
         self, index: int, status: BlockStatus, reason: Optional[str], ready: List[Item], error: Optional[str] = None
@@ -542,10 +544,10 @@ class Run:
         if self.engine.recorder is not None:
             self.engine.recorder.step(self.key, index, status, reason, self.attempts[index], None, None)
 
-    def halt(self, reason: str, *, wait: bool = False) -> bool:
+    def halt(self, reason: str, *, wait: bool = False, flush: bool = True) -> bool:
         """Start nothing further, and ask what runs to stop; whether the run was still going.
 
-        With ``wait`` that is recorded when this returns.
+        With ``wait`` that is recorded when this returns. Without ``flush`` others are to record it.
         """
         ready: List[Item] = []
         with self.lock:
@@ -556,6 +558,10 @@ class Run:
                 self.engine.recorder.run_halted(self.key, reason)
         engine = self.engine
         engine.timekeeper.ask_all(self, reason)
+        if not flush:
+            for item in ready:
+                engine.pool.push(item)
+            return True
         # What is left of the run is bookkeeping: done here, since all workers may be busy or held.
         mine = self._write_end(wait) if ready else engine.flush(wait=wait)
         if mine is not None:
