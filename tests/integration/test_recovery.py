@@ -34,6 +34,7 @@ from blaze.core import recovering
 from blaze.core.remember import codec
 from blaze.core.remember.journal import Journal
 from blaze.core.remember.retention import Retention, prune
+from blaze.core.remember.schema import step_key
 from tests.integration import doomed_blocks
 from tests.integration.doomed import Child, Doomed, StartingGun, die, ended, in_child, is_gone, until_killed
 from tests.integration.doomed_blocks import Colour, Request, Window
@@ -1352,6 +1353,29 @@ def test_outputs_that_a_retry_took_over_survive_their_first_run(repair):
     # Nor does removing the copy touch what it was made of.
     results.remove(again.run_id)
     assert repair.retry(third.run_id, from_step="after").output["large"] == LARGE
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the_run", "a_step"])
+def test_a_retry_of_a_run_that_is_deleted_at_that_instant_says_so_and_leaves_no_run_behind(repair, monkeypatch, whole):
+    failed = repair.fail()
+    scheduler = repair.open[-1]
+    insert_retry = recovering.insert_retry
+
+    def delete_first(journal, results, new, original, reused):
+        if whole:
+            scheduler.run("seq", timeout=PATIENCE)  # the newest is always kept
+            while prune(journal, results, Retention(runs=1, failed_runs=1), time.time()):
+                pass
+        else:
+            at = step_key(original.key, 0)
+            journal.transaction(lambda cursor: cursor.execute("DELETE FROM steps WHERE id >= ?", (at,)))
+        return insert_retry(journal, results, new, original, reused)
+
+    monkeypatch.setattr(recovering, "insert_retry", delete_first)
+    with pytest.raises(NotFound, match=f"{failed.run_id} was deleted meanwhile"):
+        scheduler.retry(failed.run_id)
+    assert all(run.retry_of is None and run.status.ended for run in scheduler.state.runs())
+    assert not scheduler.runs
 
 
 def test_a_retry_of_a_cancelled_run_executes_what_was_cancelled(repair):

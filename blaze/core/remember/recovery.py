@@ -208,15 +208,22 @@ def load_output(journal: Journal, results: Optional[ResultFiles], key: int, inde
 def insert_retry(
     journal: Journal, results: Optional[ResultFiles], new: NewRun, original: StoredRun, reused: Dict[int, int]
 ) -> int:
-    """Commit a new run that starts with steps of another: ``reused`` maps their index there to the index here."""
+    """Commit a new run that starts with steps of another: ``reused`` maps their index there to the index here.
+
+    Raises :class:`NotFound` if the other was deleted meanwhile.
+    """
 
     def work(cursor: sqlite3.Cursor) -> int:
+        if cursor.execute("SELECT 1 FROM runs WHERE id = ?", (original.key,)).fetchone() is None:
+            raise NotFound(f"run {original.run_id} was deleted meanwhile: it is beyond the retention")
         key = insert_run(cursor, new)
         for old, index in reused.items():
             row = cursor.execute(
                 "SELECT attempts, started_at, seconds, stored, output, spilled, preview FROM steps WHERE id = ?",
                 (step_key(original.key, old),),
             ).fetchone()
+            if row is None:
+                raise NotFound(f"a step of run {original.run_id} was deleted meanwhile")
             spilled = row[5]
             if spilled is not None and results is not None:
                 spilled = results.link(spilled, new.run_id)
