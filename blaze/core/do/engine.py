@@ -24,7 +24,8 @@ from ..remember.recorder import Recorder
 from ..what.plan import Plan
 from .attempt import ASKED, Attempt, Detached
 from .pool import QUICK_FEW, Item, Pool, Worker
-from .run import STOPPING, Run
+from .run import Run
+from .run_state import STOPPING
 from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
 
 if TYPE_CHECKING:

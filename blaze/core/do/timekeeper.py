@@ -26,7 +26,8 @@ from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
 from .failure import stack_of
 from .pool import Item, Worker
-from .run import STOPPING, TIMEOUT, Run
+from .run import Run
+from .run_state import STOPPING, TIMEOUT
 from .scribe import Scribe
 
 if TYPE_CHECKING:
