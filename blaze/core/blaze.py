@@ -117,19 +117,19 @@ class Blaze:
         """Start: take over what a crash or a stop left behind, and be ready. Returns at once.
 
         On a started scheduler it does nothing. Raises :class:`StateError` if the state
-        can't be used.
+        can't be used; called again, it goes on with what is left to take over.
         """
         with self._lock:
             if self._started:
                 return self
             self._stopped = False
             session = self._open()
-            self._started = True
-            self._recovered = []
+            self._recovered = session.recovered
             if session.has_left_overs():
                 from .recovering import recover
 
-                self._recovered = recover(session, self.sequences, self.max_recoveries)
+                recover(session, self.sequences, self.max_recoveries)
+            self._started = True
         return self
 
     def stop(self, shutdown: bool = False, grace: Optional[float] = None) -> None:

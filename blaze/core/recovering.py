@@ -18,23 +18,35 @@ from .what.plan import Plan
 from .what.values import loads
 
 
-def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> List[RunHandle]:
-    """Take over the open runs whose owner is dead or has left them, as far as their sequences are known here."""
-    handles: List[Optional[RunHandle]] = []
+def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> None:
+    """Take over the open runs whose owner is dead or has left them, as far as their sequences are known here.
+
+    If it fails half-way, another call goes on where it stopped.
+    """
+    _resume_all(session, sequences)
     known = frozenset(sequences)
     for dead in dead_instances(session.instances):
         try:
             adopted, failed, left = adopt(session.journal, session.instance_id, dead.instance_id, known, max_recoveries)
+            session.adopted += adopted
             if not left:
                 dead.bury()
         finally:
             dead.close()
         for run_id in failed:
             session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
-        handles += [_resume(session, sequences, stored) for stored in adopted]
-    for stored in adopt(session.journal, session.instance_id, None, known, max_recoveries)[0]:
-        handles.append(_resume(session, sequences, stored))
-    return [handle for handle in handles if handle is not None]
+        _resume_all(session, sequences)
+    session.adopted += adopt(session.journal, session.instance_id, None, known, max_recoveries)[0]
+    _resume_all(session, sequences)
+
+
+def _resume_all(session: Session, sequences: BlazeSequence) -> None:
+    """Go on with the runs that were adopted; those that can't be resumed are FAILED."""
+    while session.adopted:
+        handle = _resume(session, sequences, session.adopted[0])
+        session.adopted.popleft()
+        if handle is not None:
+            session.recovered.append(handle)
 
 
 def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Optional[RunHandle]:

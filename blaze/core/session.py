@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, Deque, Dict, List, Optional
 
 from .do.engine import Engine
 from .do.result import RunHandle
@@ -28,6 +29,7 @@ from .what.plan import Plan
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from .remember.recovery import StoredRun
     from .remember.retention import Retention
     from .state import StateManager
 
@@ -79,6 +81,10 @@ class Session:
             keep_log=self.logger.keep,
             keeps_prints=self.logger.captures_print,
         )
+        #: The runs that were taken over.
+        self.recovered: List[RunHandle] = []
+        #: Those that are ours already, and still to be resumed.
+        self.adopted: Deque[StoredRun] = deque()
         self._state_dir = None if in_memory else state_dir
         self._state: Optional[StateManager] = None
         self._next_tidy = time.monotonic() + TIDY_EVERY_BUSY

@@ -149,8 +149,13 @@ def play(nodes, finaliser_fails):
         if not starts:
             statuses[name], attempts[name] = SKIPPED, 0
             unharmed = all(end is COMPLETED for end in ends)
+            below_a_failure = "upstream_failed" in [reasons[f"s{source}"] for source in node.sources]
             reasons[name] = (
-                "upstream_failed" if FAILED in ends else "nothing_failed" if unharmed else "upstream_skipped"
+                "upstream_failed"
+                if FAILED in ends or below_a_failure
+                else "nothing_failed"
+                if unharmed
+                else "upstream_skipped"
             )
             continue
         good = node.behaviour.raises[-1] is None

@@ -30,9 +30,11 @@ from blaze import (
     StateError,
     current,
 )
+from blaze.core import recovering
 from blaze.core.remember import codec
 from blaze.core.remember.journal import Journal
 from blaze.core.remember.retention import Retention, prune
+from blaze.core.remember.schema import step_key
 from tests.integration import doomed_blocks
 from tests.integration.doomed import Child, Doomed, StartingGun, die, ended, in_child, is_gone, until_killed
 from tests.integration.doomed_blocks import Colour, Request, Window
@@ -1154,10 +1156,9 @@ def test_of_four_processes_that_start_at_once_exactly_one_adopts_each_run_of_a_d
         assert state.integrity() == []
 
 
-@pytest.mark.xfail(
-    reason="Blaze.start() counts as started before it has recovered; the second call returns at once", strict=False
-)
-def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monkeypatch):
+@pytest.mark.parametrize("where", ["adopt", "load_steps"])
+def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monkeypatch, where):
+    """``load_steps``: the run was adopted and is not going on yet."""
     doomed.work("a", dies=True)
     doomed.sequence()
     run_id = doomed.crash()
@@ -1167,12 +1168,76 @@ def test_a_start_that_failed_half_way_is_made_whole_by_the_next_one(doomed, monk
         raise StateError("the state can't be written: database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("blaze.core.recovering.adopt", refuse)
-        with pytest.raises(StateError):
-            scheduler.start()
+        patch.setattr(f"blaze.core.recovering.{where}", refuse)
+        for _ in range(2):
+            with pytest.raises(StateError):
+                scheduler.start()
+            assert not scheduler.started and scheduler.recovered == []
     scheduler.start()
+    assert scheduler.started and [handle.run_id for handle in scheduler.recovered] == [run_id]
     assert scheduler.handle(run_id).result(PATIENCE).ok
     assert doomed.told() == ["a", "a"]
+    with doomed.state() as state:
+        assert state.find_run(run_id).recoveries == 1
+
+
+def test_a_start_that_failed_half_way_keeps_what_it_had_taken_over(doomed, monkeypatch):
+    doomed.work("a", dies=True)
+    doomed.sequence()
+    first = doomed.crash()
+    other = doomed.blaze()  # leaves a run that no process has in hand
+    other.pause()
+    second = other.trigger("seq").run_id
+    other.stop()
+    scheduler = doomed.blaze()
+    load_steps = recovering.load_steps
+
+    def refuse_the_second(journal, key):
+        if scheduler.recovered:
+            raise StateError("not today")
+        return load_steps(journal, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovering, "load_steps", refuse_the_second)
+        with pytest.raises(StateError):
+            scheduler.start()
+    assert scheduler.handle(first).result(PATIENCE).ok
+    scheduler.start()
+    assert [handle.run_id for handle in scheduler.recovered] == [first, second]
+    assert scheduler.handle(second).result(PATIENCE).ok
+    assert doomed.told() == ["a", "a", "a"]
+
+
+def test_who_calls_start_meanwhile_waits_until_all_is_taken_over(doomed, monkeypatch):
+    doomed.work("a", dies=True)
+    doomed.sequence()
+    run_id = doomed.crash()
+    scheduler = doomed.blaze()
+    adopt, adopting, go, seen = recovering.adopt, threading.Event(), threading.Event(), []
+
+    def adopt_slowly(*args):
+        adopting.set()
+        wait(go)
+        return adopt(*args)
+
+    monkeypatch.setattr(recovering, "adopt", adopt_slowly)
+
+    def start():
+        scheduler.start()
+        seen.append([handle.run_id for handle in scheduler.recovered])
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    threads[0].start()
+    wait(adopting)
+    assert not scheduler.started
+    threads[1].start()
+    threads[1].join(0.1)
+    assert threads[1].is_alive() and not seen
+    go.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert seen == [[run_id], [run_id]] and scheduler.started
+    assert scheduler.handle(run_id).result(PATIENCE).ok
 
 
 # ---------------------------------------------------------------------- retry(run_id)
@@ -1288,6 +1353,29 @@ def test_outputs_that_a_retry_took_over_survive_their_first_run(repair):
     # Nor does removing the copy touch what it was made of.
     results.remove(again.run_id)
     assert repair.retry(third.run_id, from_step="after").output["large"] == LARGE
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the_run", "a_step"])
+def test_a_retry_of_a_run_that_is_deleted_at_that_instant_says_so_and_leaves_no_run_behind(repair, monkeypatch, whole):
+    failed = repair.fail()
+    scheduler = repair.open[-1]
+    insert_retry = recovering.insert_retry
+
+    def delete_first(journal, results, new, original, reused):
+        if whole:
+            scheduler.run("seq", timeout=PATIENCE)  # the newest is always kept
+            while prune(journal, results, Retention(runs=1, failed_runs=1), time.time()):
+                pass
+        else:
+            at = step_key(original.key, 0)
+            journal.transaction(lambda cursor: cursor.execute("DELETE FROM steps WHERE id >= ?", (at,)))
+        return insert_retry(journal, results, new, original, reused)
+
+    monkeypatch.setattr(recovering, "insert_retry", delete_first)
+    with pytest.raises(NotFound, match=f"{failed.run_id} was deleted meanwhile"):
+        scheduler.retry(failed.run_id)
+    assert all(run.retry_of is None and run.status.ended for run in scheduler.state.runs())
+    assert not scheduler.runs
 
 
 def test_a_retry_of_a_cancelled_run_executes_what_was_cancelled(repair):
@@ -1410,6 +1498,21 @@ def test_a_run_that_no_process_has_in_hand_is_cancelled_and_stays_so(doomed):
         assert [step.status for step in state.steps(run_id)] == [COMPLETED, CANCELLED]
     with pytest.raises(NotFound):
         other.cancel("0123456789abcdef")
+
+
+def test_a_run_with_a_failed_step_is_failed_though_nobody_had_it_in_hand_when_it_was_cancelled(doomed):
+    doomed.step("fails", lambda: 1 / 0)
+    doomed.work("mends", "fails", run_when="any_failed", dies=True)
+    doomed.sequence()
+    run_id = doomed.crash()
+    paused = doomed.blaze()
+    paused.pause()
+    paused.start().stop()
+    assert doomed.blaze().cancel(run_id) is True
+    with doomed.state() as state:
+        run = state.find_run(run_id)
+        assert (run.status, run.reason) == (RunStatus.FAILED, "cancelled_by_user")
+        assert [step.status for step in state.steps(run_id)] == [FAILED, CANCELLED]
 
 
 def test_a_run_that_was_cancelled_and_then_killed_stays_cancelled(doomed):

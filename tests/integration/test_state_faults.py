@@ -5,6 +5,7 @@ DESIGN §4; RELIABILITY S1 to S10, R39, R42 to R47.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -37,7 +38,7 @@ from blaze import (
     ValidationError,
     current,
 )
-from blaze.core.do import timekeeper
+from blaze.core.do import scribe
 from blaze.core.remember import codec, database, journal, schema
 from blaze.core.remember.retention import Retention, prune
 from tests.integration.doomed import Child, Doomed, StartingGun, die, in_child, until_killed
@@ -576,28 +577,55 @@ def test_a_lock_that_outlasts_all_patience_is_told_and_waited_for(pipeline, monk
     assert scheduler.status().write_fault is None
 
 
-@pytest.mark.xfail(reason="the timekeeper commits itself, and waits for the lock as long as the busy timeout")
-def test_timeouts_strike_while_another_process_holds_the_write_lock(pipeline):
-    """R34: within a second of the deadline."""
+@pytest.mark.parametrize("limit", ["timeout", "seq_run_timeout"])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_timeouts_strike_while_another_process_holds_the_write_lock(pipeline, limit, workers):
+    """R34: within a second of the deadline, also where no worker is free to wait for the lock."""
     locked, asked = threading.Event(), threading.Event()
 
     def loops():
         wait(locked)
-        current().logger.info("a line that the timekeeper wants to write")
+        current().logger.info("a line that somebody wants to write")
         while not current().cancelled:
             time.sleep(0.001)
         asked.set()
 
-    pipeline.step("loops", loops, timeout=1.0)
-    pipeline.sequence(seq_id="loops")
-    scheduler = pipeline.start()
+    pipeline.step("loops", loops, timeout=1.0 if limit == "timeout" else None)
+    pipeline.sequence(seq_id="loops", seq_run_timeout=1.0 if limit == "seq_run_timeout" else 3600)
+    scheduler = pipeline.start(max_workers=workers)
     handle = scheduler.trigger("loops")
     with LockHolder(pipeline) as holder:
         locked.set()
         in_time = asked.wait(2.0)
         holder.release()
-        handle.result(PATIENCE)
-    assert in_time
+        result = handle.result(PATIENCE)
+    assert in_time and result.reason == "timeout"
+
+
+def test_blocks_that_must_be_given_up_are_while_another_process_holds_the_write_lock(pipeline):
+    """What the first verdict is to be recorded with keeps the second from nobody."""
+    locked = threading.Event()
+
+    def clings(seconds):
+        wait(locked)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+
+    for number, limit in enumerate((0.8, 1.3)):
+        pipeline.step(f"clings{number}", lambda: clings(3.0), timeout=limit)
+    pipeline.sequence(seq_id="clings")
+    scheduler = pipeline.start(max_workers=2)
+    handle = scheduler.trigger("clings")
+    with LockHolder(pipeline) as holder:
+        locked.set()
+        wait_until(lambda: scheduler.status().leaked_threads == 2, "the end of both")
+        assert handle._run.status_of(0) is handle._run.status_of(1) is BlockStatus.FAILED and not handle.done()
+        holder.release()
+        result = handle.result(PATIENCE)
+    assert {step.reason for step in result.steps.values()} == {"timeout"}
+    assert all(step.duration < 2.3 for step in result.steps.values())
 
 
 def test_many_processes_at_once_lose_nothing_and_see_no_lock(pipeline):
@@ -613,6 +641,75 @@ def test_many_processes_at_once_lose_nothing_and_see_no_lock(pipeline):
     with pipeline.state() as state:
         assert {run.run_id for run in state.runs(status="COMPLETED", limit=1000)} == run_ids and len(run_ids) == 100
     assert_sound(pipeline)
+
+
+# ---------------------------------------------------------------------- what the database will never take
+
+
+def refuse(pipeline, when):
+    """Let the database refuse rows, for good and with an error that no waiting mends."""
+    connection = sqlite3.connect(pipeline.state_dir / "blaze.db", isolation_level=None)
+    connection.execute(f"CREATE TRIGGER refusing BEFORE {when} BEGIN SELECT RAISE(ABORT, 'not today'); END")
+    connection.close()
+
+
+def test_a_refused_row_ends_the_run_and_every_step_of_it(pipeline):
+    """Steps that completed stay so; none is left waiting, running or to be retried."""
+    go, retrying = threading.Event(), threading.Event()
+
+    def runs():
+        while not current().cancelled:
+            time.sleep(0.001)
+        return "too late"
+
+    def fails():
+        retrying.set()
+        raise ValueError("not yet")
+
+    def unlucky():
+        wait(go)
+        return "unlucky"
+
+    pipeline.work("before")
+    pipeline.step("runs", runs)
+    pipeline.step("fails", fails, retries=1, retry_delay=60)
+    pipeline.step("unlucky", unlucky, "before")
+    pipeline.work("after", "unlucky")
+    pipeline.work("anyway", "unlucky", run_when="all_done")
+    pipeline.sequence(seq_id="refused")
+    scheduler = pipeline.start()
+    refuse(pipeline, "INSERT ON steps WHEN NEW.preview = '''unlucky'''")
+    handle = scheduler.trigger("refused")
+    wait(retrying)
+    wait_until(lambda: handle._run.status_of(2) is BlockStatus.RETRYING, "the wait for the retry")
+    go.set()
+    result = handle.result(PATIENCE)
+    assert (result.status, result.reason) == (RunStatus.FAILED, "internal_error")
+    assert "refused an entry" in result.error and "not today" in result.error
+    expected = {"before": (BlockStatus.COMPLETED, None)}
+    cancelled = ("runs", "fails", "unlucky", "after", "anyway")
+    expected.update((name, (BlockStatus.CANCELLED, "internal_error")) for name in cancelled)
+    assert {name: (step.status, step.reason) for name, step in result.steps.items()} == expected
+    assert dict(result.outputs) == {"before": "before"}
+    wait_until(lambda: not scheduler.status().busy_workers, "the end of the block that ran")
+    assert {step.name: (step.status, step.reason) for step in scheduler.state.steps(handle.run_id)} == expected
+    assert handle._run.open == 0
+    record = scheduler.state.find_run(handle.run_id)
+    assert (record.status, record.reason) == (RunStatus.FAILED, "internal_error")
+    assert pipeline.told() == ["before"]
+    assert scheduler.run("seq", timeout=PATIENCE).ok and scheduler.status().leaked_threads == 0
+
+
+@pytest.mark.parametrize("what", ["= 'COMPLETED'", "NOT IN ('PENDING', 'RUNNING')"], ids=["its_end", "any_end"])
+def test_a_run_whose_end_is_refused_is_failed_and_nobody_waits_for_ever(pipeline, what):
+    scheduler = pipeline.start()
+    refuse(pipeline, f"UPDATE ON runs WHEN NEW.status {what}")
+    result = scheduler.trigger("seq").result(PATIENCE)
+    assert (result.status, result.reason, result.output) == (RunStatus.FAILED, "internal_error", None)
+    assert {step.status for step in result.steps.values()} == {BlockStatus.COMPLETED}
+    assert not scheduler.runs
+    recorded = scheduler.state.find_run(result.run_id).status
+    assert recorded is RunStatus.FAILED or (what.startswith("NOT") and not recorded.ended)
 
 
 # ---------------------------------------------------------------------- no room
@@ -861,7 +958,7 @@ def test_a_state_file_that_is_taken_away_is_noticed_and_nothing_more_is_written(
     pipeline, monkeypatch, caplog, replaced
 ):
     """R45: loud, and what takes its place stays as it is."""
-    monkeypatch.setattr(timekeeper, "CHECK_FILE_EVERY", 0.0)
+    monkeypatch.setattr(scribe, "CHECK_FILE_EVERY", 0.0)
     gate, running = threading.Event(), threading.Event()
 
     def gated():

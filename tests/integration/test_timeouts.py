@@ -105,6 +105,33 @@ def test_blocks_that_overstay_in_every_way_at_once_are_failed_in_time(way, bench
     assert time.monotonic() - before < LIMIT + 2 * LATE
 
 
+@pytest.mark.parametrize("kind", THREADS)
+def test_a_failure_tells_where_a_block_was_that_had_to_be_interrupted(durable, bench, kind):
+    """Also where its thread never reports back."""
+    bench.step("a", getattr(stubborn, kind), timeout=LIMIT)
+    bench.sequence()
+    result = durable.run(bench)
+    assert overstayed(result.steps["a"])
+    told = result.steps["a"].traceback
+    first, second, *_, last = told.splitlines()
+    assert first == "Traceback (most recent call last):" and last.startswith("StepTimeout: the attempt ran past")
+    assert "stubborn_blocks.py" in second and f"in {kind}" in second and "pool.py" not in told
+    assert durable.state.attempts(result.run_id).items[0].traceback == told and "stubborn_blocks.py" in result.error
+
+
+def test_where_an_interrupted_block_was_is_told_within_bounds(way, bench):
+    free = stubborn._free
+
+    def dive(depth=400):
+        return dive(depth - 1) if depth else free.wait(60)
+
+    bench.step("a", dive, timeout=LIMIT)
+    bench.sequence()
+    step = way.run(bench).steps["a"]
+    assert overstayed(step) and len(step.traceback.splitlines()) < 150
+    assert "dive" in step.traceback and "in wait" in step.traceback
+
+
 def test_a_process_that_overstays_is_killed(durable, bench, tmp_path):
     witness, limit = tmp_path / "pid", 1.0
     bench.step("a", stubborn.swallowing, executor="process", timeout=limit, parameters={"witness": str(witness)})
@@ -608,6 +635,24 @@ def test_a_block_that_ends_in_spite_of_being_cancelled_keeps_its_output(schedule
     assert result.outputs["a"] == "done anyway"
 
 
+def test_a_run_with_a_failed_step_is_failed_though_it_was_cancelled(scheduled, bench):
+    """DESIGN §3: any step FAILED makes the run FAILED; that it was cancelled is the reason."""
+    bench.step("fails", lambda: 1 / 0)
+    bench.step("runs", stubborn.busy)
+    bench.step("after", one, "runs")
+    bench.sequence()
+    scheduler = scheduled.scheduler(bench)
+    handle = scheduler.trigger("seq")
+    wait_until(lambda: handle._run.status_of(0) is FAILED, "the failure")
+    assert running(handle, 1).cancel()
+    result = handle.result(PATIENCE)
+    assert statuses(result) == {"fails": FAILED, "runs": CANCELLED, "after": CANCELLED}
+    assert (result.status, result.reason) == (RunStatus.FAILED, "cancelled_by_user")
+    assert "ZeroDivisionError" in result.error
+    record = scheduler.state.find_run(handle.run_id)
+    assert (record.status, record.reason) == (RunStatus.FAILED, "cancelled_by_user")
+
+
 def test_a_run_that_has_ended_can_t_be_cancelled(scheduled, bench):
     bench.step("a", one)
     bench.sequence()
@@ -655,8 +700,10 @@ class Door:
         return self.lock.__exit__(*exc_info)
 
 
+@pytest.mark.parametrize("stalls", [False, True])
 @pytest.mark.parametrize("reason", ["timeout", "cancelled_by_user"])
-def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(scheduled, bench, reason):
+def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(scheduled, bench, reason, stalls):
+    """``stalls``: the worker that has taken it gets no time until the timekeeper has given its attempt up."""
     clock = HandClock()
     bench.step("a", one)
     bench.step("b", one)
@@ -669,6 +716,8 @@ def test_a_step_that_is_cancelled_at_the_instant_in_which_it_is_taken_ends_once(
     scheduler.resume()
     wait(door.arrived)
     run.halt(reason)
+    for _ in range(4 if stalls else 0):
+        clock.advance(0.2)
     door.open.set()
     result = handle.result(PATIENCE)
     told = result.to_dict()
@@ -757,6 +806,19 @@ def test_a_pool_of_processes_that_breaks_fails_its_blocks_and_no_others(durable,
         result = durable.run(bench, executors={"own": executor})
     assert statuses(result) == {"a": FAILED, "b": FAILED, "c": COMPLETED}
     assert result.steps["a"].attempts == 2
+    assert result.steps["a"].reason == result.steps["b"].reason == result.reason == "crashed"
+    assert {one.reason for one in durable.state.attempts(result.run_id)} == {"crashed"}
+
+
+def test_a_block_that_breaks_a_pool_of_its_own_has_not_crashed(way, bench):
+    def block():
+        with ProcessPoolExecutor(1, mp_context=SPAWN) as executor:
+            executor.submit(stubborn.crash).result(PATIENCE)
+
+    bench.step("a", block)
+    bench.sequence()
+    step = way.run(bench).steps["a"]
+    assert step.status is FAILED and step.reason is None and "BrokenProcessPool" in step.failure.message
 
 
 @pytest.mark.parametrize("cancel_futures", [False, True])

@@ -143,3 +143,38 @@ def test_quick_items_behind_one_that_proves_slow_are_made_when_help_is_called(po
     wait_until(lambda: seen)
     pool.call_help()
     wait_until(lambda: len(seen) == 5)
+
+
+def test_a_thread_that_leaves_as_it_is_abandoned_is_not_counted(pool):
+    """It is still alive on its last lines, but nobody would ever take it off the count again."""
+    leave, left, end = pool.left, threading.Event(), threading.Event()
+
+    def leave_slowly(worker):
+        leave(worker)
+        left.set()
+        end.wait(PATIENCE)
+
+    pool.left = leave_slowly
+    work = Work(pool.go)
+    pool.push((work, 0))
+    assert work.started.wait(PATIENCE)
+    (worker,) = pool.workers
+    pool.condemn(worker)
+    pool.go.set()
+    assert left.wait(PATIENCE) and worker.is_alive()
+    assert not pool.abandon(worker)
+    end.set()
+    worker.join(PATIENCE)
+    assert not worker.is_alive() and pool.leaked == []
+
+
+def test_a_thread_that_is_abandoned_is_counted_until_it_leaves(pool):
+    work = Work(pool.go)
+    pool.push((work, 0))
+    assert work.started.wait(PATIENCE)
+    (worker,) = pool.workers
+    pool.condemn(worker)
+    assert pool.abandon(worker) and pool.leaked == [worker]
+    pool.go.set()
+    worker.join(PATIENCE)
+    assert pool.leaked == []

@@ -70,9 +70,12 @@ def test_a_dependency_that_has_not_ended_is_no_mixture(status):
 
 
 @pytest.mark.parametrize("ends", ENDS[1:], ids=told)
-def test_a_skipped_step_names_the_nearest_cause(ends):
-    reason = skip_reason(mixture_of(ends))
-    if FAILED in ends:
+@pytest.mark.parametrize("below_a_failure", [False, True])
+def test_a_skipped_step_names_its_cause(ends, below_a_failure):
+    """R31: a step below a failed one says so, though those between were only skipped."""
+    skipped = "upstream_failed" if below_a_failure else "upstream_skipped"
+    reason = skip_reason(mixture_of(ends), [skipped if end is SKIPPED else None for end in ends])
+    if FAILED in ends or (SKIPPED in ends and below_a_failure):
         assert reason == "upstream_failed"
     elif all(end is COMPLETED for end in ends):
         assert reason == "nothing_failed"

@@ -43,6 +43,8 @@ class Attempt(StepContext):
     stop: Optional[Callable[[], None]] = None
     #: The thread that runs it, if that may be interrupted.
     worker: Optional[Worker] = None
+    #: Where the block was when it was about to be interrupted.
+    stack: Optional[str] = None
     #: The progress that was recorded last.
     shown: Optional[Tuple[float, Optional[float]]] = None
 

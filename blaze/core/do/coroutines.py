@@ -46,6 +46,8 @@ class EventLoop:
                 done(attempt, None, asyncio.CancelledError())
             else:
                 error = task.exception()
+                if isinstance(error, _BlockExit):
+                    error = error.error
                 done(attempt, None if error else task.result(), error)
 
         def cancel() -> None:
@@ -64,7 +66,12 @@ class EventLoop:
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while True:
+                try:
+                    self._loop.run_forever()
+                    break
+                except (SystemExit, KeyboardInterrupt):
+                    continue  # of a task that a block made; whoever awaits it gets it too
         finally:
             try:
                 self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -94,12 +101,11 @@ async def _call(attempt: Attempt, function: Callable[..., Any], arguments: Any) 
         return await function(**arguments)
     except (SystemExit, KeyboardInterrupt) as error:
         # asyncio lets these two out of the loop; here they are a failure of the block like any other.
-        return _raise_later(error)
+        raise _BlockExit(error) from None
 
 
-class BlockExit(Exception):
+class _BlockExit(Exception):
     """Carries a SystemExit or KeyboardInterrupt of an async block past the loop."""
 
-
-def _raise_later(error: BaseException) -> Any:
-    raise BlockExit(f"{type(error).__name__}: {error}") from error
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

@@ -24,7 +24,8 @@ from ..remember.recorder import Recorder
 from ..what.plan import Plan
 from .attempt import ASKED, Attempt, Detached
 from .pool import QUICK_FEW, Item, Pool, Worker
-from .run import STOPPING, Run
+from .run import Run
+from .run_state import STOPPING
 from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ class Engine:
         for token, reason in refused:
             log.error("the database refused an entry: %s", reason)
             if token is not None:
-                token[0].broken(StateError(f"the database refused an entry: {reason}"))
+                run, index = token
+                run.refused(index, StateError(f"the database refused an entry: {reason}"))
 
     def journal_waits(self) -> bool:
         """Whether something is still to be written."""
@@ -240,6 +242,11 @@ class Engine:
             if item is not None:
                 self.pool.push(item)
         self.write_fault = None
+
+    @property
+    def tidies(self) -> bool:
+        """Whether there is any housekeeping to do."""
+        return self._tidy is not None
 
     def tidy_up(self, idle: bool) -> bool:
         """A little housekeeping; whether there is more of it. Less of it unless ``idle``."""

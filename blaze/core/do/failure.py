@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import threading
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import BrokenExecutor
 from types import TracebackType
 from typing import Any, List, NamedTuple, Optional
 
+from ..ground.errors import BlockCrashed
 from ..remember.codec import preview
 
 #: Parameters whose values are never shown.
@@ -77,6 +81,13 @@ def describe(
     )
 
 
+def is_crash(error: BaseException, kind: str) -> bool:
+    """Whether an attempt failed because the process that ran it died; ``kind``: of its block."""
+    if isinstance(error, BrokenExecutor):
+        return kind not in ("thread", "async", "process")  # there it comes from an executor that the block uses
+    return isinstance(error, BlockCrashed)
+
+
 def one_line(error: BaseException) -> str:
     """``type: message``, the message as the exception tells it."""
     try:
@@ -126,6 +137,27 @@ def user_frames(error: BaseException) -> str:
         )
     except BaseException as inner:  # a broken __str__, a source file that is gone
         return f"{type(error).__name__} (its traceback can't be shown: {type(inner).__name__})"
+
+
+def stack_of(thread_id: Optional[int]) -> Optional[str]:
+    """Where the user's code is at this instant in another thread, as Python prints it; None if it isn't in any."""
+    try:
+        frame = sys._current_frames().get(thread_id or 0)
+        frames = [(one, line) for one, line in traceback.walk_stack(frame)] if frame is not None else []
+        while frames and frames[-1][0].f_code.co_filename.startswith((_PACKAGE, threading.__file__)):
+            frames.pop()
+        if len(frames) > FRAME_LIMIT:
+            frames[FRAME_LIMIT // 2 : -FRAME_LIMIT // 2] = []
+        stack = "".join(traceback.StackSummary.extract(iter(frames[::-1])).format())
+    except Exception:  # a source file that is gone, memory
+        return None
+    return f"Traceback (most recent call last):\n{stack}" if stack else None
+
+
+def tell_stack(error: BaseException, stack: Optional[str]) -> None:
+    """Give an error that was raised nowhere the stack of the code that it is about."""
+    if stack is not None:
+        error.blaze_traceback = f"{stack}{type(error).__name__}: {error}"  # type: ignore[attr-defined]
 
 
 def _first_user_frame(tb: Optional[TracebackType]) -> Optional[TracebackType]:

@@ -37,6 +37,8 @@ class Worker(threading.Thread):
         self.attempt: Optional[Attempt] = None
         #: An exception was raised into this thread: it ends as soon as it leaves the block.
         self.condemned = False
+        #: It has left its last block and the pool for good. Under the pool's lock.
+        self.gone = False
         #: Closed while the worker is idle; opened to wake it.
         self.gate = threading.Lock()
         self.gate.acquire()
@@ -228,6 +230,7 @@ class Pool:
     def left(self, worker: Worker) -> None:
         """A worker thread has ended."""
         with self._lock:
+            worker.gone = True
             self.workers.discard(worker)
             if worker in self.leaked:
                 self.leaked.remove(worker)
@@ -240,11 +243,12 @@ class Pool:
         if self.ready:
             self._wake()
 
-    def abandon(self, worker: Worker) -> None:
-        """A condemned worker did not leave its block: count it for as long as it lives."""
+    def abandon(self, worker: Worker) -> bool:
+        """Count a condemned worker for as long as it is in its block; whether it still is."""
         with self._lock:
-            if worker.is_alive():
+            if not worker.gone:  # asked of the worker: its thread lives on for a while after it has left
                 self.leaked.append(worker)
+            return not worker.gone
 
     def lend(self, places: int) -> None:
         """One worker waits for another's work (or has stopped waiting): change the capacity by ``places``."""

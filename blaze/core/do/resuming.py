@@ -15,7 +15,8 @@ from ..remember.recovery import StoredRun, StoredStep, load_output, rewire
 from ..what.plan import Plan
 from .engine import Engine
 from .failure import Failure
-from .run import TIMEOUT, Run
+from .run import Run
+from .run_state import TIMEOUT
 
 COMPLETED, PENDING, RETRYING = BlockStatus.COMPLETED, BlockStatus.PENDING, BlockStatus.RETRYING
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet
+from typing import Dict, FrozenSet, Iterable, Optional
 
 from ..ground.status import BlockStatus
 
@@ -18,6 +18,9 @@ STARTS_WITH: Dict[str, FrozenSet[str]] = {
     "any_success": frozenset({"C", "CF", "CS", "CFS"}),
     "any_failed": frozenset({"F", "CF", "FS", "CFS"}),
 }
+
+#: Why a step is skipped below a failed one, however far.
+UPSTREAM_FAILED = "upstream_failed"
 
 _COMPLETED, _FAILED, _OTHER = 1, 2, 4
 _BIT = {
@@ -45,6 +48,8 @@ def starts(run_when: str, mixture: str) -> bool:
     return not mixture or mixture in STARTS_WITH[run_when]
 
 
-def skip_reason(mixture: str) -> str:
-    """Why a step is skipped: what the nearest cause is called."""
-    return "upstream_failed" if "F" in mixture else "upstream_skipped" if "S" in mixture else "nothing_failed"
+def skip_reason(mixture: str, reasons: Iterable[Optional[str]]) -> str:
+    """Why a step is skipped, given also the reasons of its dependencies: a failure is told to all that miss it."""
+    if "F" in mixture or UPSTREAM_FAILED in reasons:
+        return UPSTREAM_FAILED
+    return "upstream_skipped" if "S" in mixture else "nothing_failed"

@@ -1,6 +1,6 @@
-"""A run: the state of one execution of a plan, and every transition it makes.
+"""A run: every transition that the state of one execution of a plan makes.
 
-The hot path is :meth:`Run.perform` and :meth:`Run._completed`: they do no logging,
+The hot path is :meth:`Run.perform` and :meth:`Run.completed`: they do no logging,
 make no datetime and copy no output. Everything that can go wrong is further down.
 
 ``lock`` protects the arrays and is held over bookkeeping only: never over a block's
@@ -11,37 +11,22 @@ list, which is a deque and needs none.
 from __future__ import annotations
 
 import threading
-from contextvars import Context
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from ..ground.capture import flush_prints
-from ..ground.context import RunInfo
-from ..ground.errors import BlazeError, BlockCrashed, RunSuspended, StateError, StepCancelled, StepTimeout
+from ..ground.errors import BlazeError, RunSuspended, StateError, StepTimeout
 from ..ground.status import BlockStatus, RunStatus
-from ..what.plan import Plan, Step
-from ..what.references import Outputs
+from ..what.plan import Step
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
-from .ending import Ending
-from .failure import Failure, describe
+from .failure import describe, is_crash, tell_stack
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
-from .result import RunResult, StepResult
+from .result import RunResult
 from .retrying import draw_spread, retry_delay
 from .rules import mixture_of, skip_reason, starts
-from .run_log import RunLog
-
-if TYPE_CHECKING:
-    from .engine import Engine
-
-#: Token of the run's end in the journal, and the index under which a worker is given it to write.
-END = -1
-
-#: Why an attempt was asked to stop, where that is not the user's wish.
-TIMEOUT = "timeout"
-STOPPING = "stopping"
-BROKEN = "internal_error"
+from .run_state import BROKEN, END, STOPPING, TIMEOUT, RunState
 
 #: Seconds below which a step costs less than its commit: such steps are committed a few at a time.
 QUICK = 0.0001
@@ -52,78 +37,10 @@ COMPLETED, FAILED, SKIPPED, CANCELLED = (
 )  # fmt: skip
 
 
-class Run:
-    """One execution of a plan by one engine."""
+class Run(RunState):
+    """One execution of a plan by one engine: every transition that it makes."""
 
-    __slots__ = (
-        "engine", "plan", "info", "key", "lock", "context", "steps", "final", "statuses", "reasons", "attempts",
-        "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
-        "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "ending", "on_log",
-        "log", "row", "rows", "ends", "retrying",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        engine: Engine,
-        plan: Plan,
-        info: RunInfo,
-        context: Context,
-        created_at: float,
-        limit: Optional[float],
-        key: int = 0,
-    ) -> None:
-        size = len(plan.steps)
-        self.engine = engine
-        self.plan = plan
-        self.info = info
-        #: Row of the run in the database.
-        self.key = key
-        self.lock = threading.Lock()
-        self.context = context
-        #: Index of the finaliser, which runs as a step behind all others but is none.
-        self.final = size
-        self.statuses: List[BlockStatus] = [PENDING] * (size + 1)
-        self.reasons: Dict[int, str] = {}
-        self.attempts: List[int] = [0] * (size + 1)
-        self.waiting = plan.waiting.copy()
-        self.outputs = Outputs(size + 1)
-        #: Steps that still have to read each output; None where all outputs are kept.
-        self.consumers: Optional[List[int]] = None if engine.keep_outputs else plan.consumers.copy()
-        # Start of the last attempt and its length, in monotonic seconds.
-        self.started: List[float] = [0.0] * (size + 1)
-        self.seconds_of: List[float] = [0.0] * (size + 1)
-        #: Steps that have not ended, or whose end is not committed.
-        self.open = size
-        #: Every step starts whose dependencies have ended: none ended but COMPLETED, which
-        #: satisfies each rule that this plan uses, and nothing was halted.
-        self.clean = plan.starts_on_success
-        #: Why nothing further starts.
-        self.halted: Optional[str] = None
-        self.failures: Dict[int, Failure] = {}
-        #: Monotonic time of the first attempt; 0.0 before.
-        self.began = 0.0
-        #: What to add to a monotonic time of this run to get the wall clock's.
-        self.zero = engine.clock.time() - engine.monotonic()
-        #: Monotonic deadline.
-        self.limit = limit
-        #: Epoch seconds.
-        self.created_at = created_at
-        self.ended_at: Optional[float] = None
-        self.seconds = 0.0
-        self.status = RunStatus.PENDING
-        self.reason: Optional[str] = None
-        self.output: Any = None
-        self.ending = Ending(self.lock)
-        self.log = RunLog()
-        #: What a running step hands its log records to.
-        self.on_log = self.log.keep if engine.keeps_logs else None
-        #: Whether the database has been told that the run runs.
-        self.row = False
-        self.ends: List[int] = []
-        #: Steps of a restored run that have a row already.
-        self.rows: FrozenSet[int] = frozenset()
-        #: Steps that wait for their next attempt.
-        self.retrying = 0
+    __slots__ = ()
 
     # ------------------------------------------------------------------ the hot path
 
@@ -185,7 +102,7 @@ class Run:
         step.quick = seconds < QUICK
         ready: List[Item] = []
         with self.lock:
-            if attempt.phase > ASKED or self.halted == STOPPING:
+            if attempt.phase > ASKED or (self.halted is not None and self._comes_too_late(attempt)):
                 return None
             attempt.phase = OVER
             self.statuses[index] = COMPLETED
@@ -222,6 +139,13 @@ class Run:
         if not engine.awaits_commits:
             return engine.flush_if_much(engine.dispatch(ready))
         return None if step.quick and engine.commit_can_wait() else engine.flush()
+
+    def _comes_too_late(self, attempt: Attempt) -> bool:
+        """Whether what a step of a halted run returns is of no use any more. Under the lock."""
+        if self.halted != STOPPING and self.statuses[attempt.place.index] is RUNNING:
+            return False
+        attempt.phase = OVER
+        return True
 
     def is_quick(self, index: int) -> bool:
         """Whether what the item stands for is known to take next to no time."""
@@ -312,6 +236,9 @@ class Run:
             self.ended_at = None
             engine.hold_back(lambda: (self, END), error)
             return None
+        except Exception as error:
+            self._end_lost(error)
+            return None
         self.reason = reason
         if engine.awaits_commits:
             return None if not wait and engine.commit_can_wait() else engine.flush(wait=wait)
@@ -320,14 +247,14 @@ class Run:
         return engine.flush_if_much(None)
 
     def _verdict(self) -> Tuple[RunStatus, Optional[str]]:
+        if self.halted == BROKEN:
+            return RunStatus.FAILED, BROKEN
         if self.statuses[self.final] is COMPLETED:
             return RunStatus.COMPLETED, None
         if self.halted == TIMEOUT:
             return RunStatus.FAILED, TIMEOUT
-        if self.halted == BROKEN:
-            return RunStatus.FAILED, BROKEN
         if self.halted is not None and self.halted != "fail_stop":
-            return RunStatus.CANCELLED, self.halted
+            return RunStatus.FAILED if self.failures else RunStatus.CANCELLED, self.halted
         if self.failures:
             only = next(iter(self.failures.values()))
             return RunStatus.FAILED, "finaliser" if self.final in self.failures else only.reason
@@ -355,15 +282,18 @@ class Run:
         return self._settle(attempt, error, verdict, seconds)
 
     def give_up(self, attempt: Attempt, error: BaseException) -> Optional[Item]:
-        """Settle an attempt that does not end by itself; what it returns later is discarded."""
+        """Settle an attempt that does not end by itself; what it returns later is discarded. Others commit it."""
         if isinstance(error, StepTimeout):
             error = self._timeout_of(attempt, None)
-        return self._settle(attempt, error, attempt._asked, self.engine.monotonic() - attempt.started)
+        tell_stack(error, attempt.stack)
+        return self._settle(attempt, error, attempt._asked, self.engine.monotonic() - attempt.started, False)
 
-    def _settle(self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float) -> Optional[Item]:
+    def _settle(
+        self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float, flush: bool = True
+    ) -> Optional[Item]:
         engine, step, index = self.engine, attempt.place, attempt.place.index
         policy = step.retry
-        reason = verdict or ("crashed" if isinstance(error, BlockCrashed) else None)
+        reason = verdict or ("crashed" if is_crash(error, step.kind) else None)
         failure = describe(error, step.name, attempt.attempt, policy.retries + 1, self._told(step), reason)
         spread = draw_spread() if policy.jitter else 0.0
         ready: List[Item] = []
@@ -372,6 +302,8 @@ class Run:
             if attempt.phase == OVER:
                 return None
             attempt.phase = OVER
+            if self.statuses[index] is not RUNNING or self.attempts[index] != attempt.attempt:
+                return None  # never claimed, or the run is broken: what became of the step is decided
             self.started[index], self.seconds_of[index] = attempt.started, seconds
             if verdict == STOPPING or self.halted == STOPPING:
                 self.statuses[index] = PENDING  # the next start makes this attempt again
@@ -403,7 +335,7 @@ class Run:
             else:
                 engine.timekeeper.call_at(engine.monotonic() + delay, (self, index))
         mine = engine.dispatch(ready)
-        return engine.flush(mine)
+        return engine.flush(mine) if flush else mine
 
     def _step_ended(
         self, index: int, status: BlockStatus, reason: Optional[str], ready: List[Item], error: Optional[str] = None
@@ -433,57 +365,6 @@ class Run:
                 token=(self, index) if self.engine.awaits_commits else None,
             )
 
-    def _record_attempt(self, attempt: Attempt, failure: Failure, seconds: float) -> None:
-        recorder = self.engine.recorder
-        if recorder is not None and attempt.place.index != self.final:
-            recorder.attempt(
-                self.key,
-                attempt.place.index,
-                attempt.attempt,
-                attempt.started + self.zero,
-                seconds,
-                failure.reason,
-                failure.message,
-                failure.arguments or None,
-                failure.traceback or None,
-            )
-
-    def _record_retry(self, attempt: Attempt, failure: Failure, delay: float) -> None:
-        recorder = self.engine.recorder
-        if recorder is not None:
-            started = attempt.started + self.zero
-            recorder.step(
-                self.key,
-                attempt.place.index,
-                RETRYING,
-                failure.reason,
-                attempt.attempt,
-                started,
-                self.seconds_of[attempt.place.index],
-                failure.message,
-                self.engine.clock.time() + delay,
-            )
-
-    def _timeout_of(self, attempt: Attempt, cause: Optional[BaseException]) -> StepTimeout:
-        if self.halted == TIMEOUT:
-            text = f"the run went past its limit of {self.plan.run_timeout} s (seq_run_timeout)"
-        else:
-            text = f"the attempt ran past its limit of {attempt.place.timeout} s"
-        error = StepTimeout(text)
-        if cause is not None:
-            # The frames tell where the block was when it was stopped.
-            error.__traceback__ = cause.__traceback__
-            if not isinstance(cause, (StepCancelled, BlazeError)):
-                error.__cause__ = cause
-        return error
-
-    def _told(self, step: Step) -> Optional[Dict[str, Any]]:
-        """The arguments of a step, for its failure's story."""
-        try:
-            return None if step.index == self.final else step.arguments.bind(self.outputs)
-        except Exception:
-            return dict(step.arguments.constants)
-
     def _record_again(self, attempt: Attempt, value: Any, pickled: Optional[bytes], seconds: float) -> Optional[Item]:
         recorder = self.engine.recorder
         if recorder is None:
@@ -509,7 +390,7 @@ class Run:
             if starts(self.plan.steps[index].run_when, mixture):
                 ready.append((self, index))
                 continue
-            self._drop(index, SKIPPED, skip_reason(mixture))
+            self._drop(index, SKIPPED, skip_reason(mixture, map(self.reasons.get, dependencies[index])))
             for target in dependents[index]:
                 self.waiting[target] -= 1
                 if not self.waiting[target]:
@@ -529,10 +410,10 @@ class Run:
         if self.engine.recorder is not None:
             self.engine.recorder.step(self.key, index, status, reason, self.attempts[index], None, None)
 
-    def halt(self, reason: str, *, wait: bool = False) -> bool:
+    def halt(self, reason: str, *, wait: bool = False, flush: bool = True) -> bool:
         """Start nothing further, and ask what runs to stop; whether the run was still going.
 
-        With ``wait`` that is recorded when this returns.
+        With ``wait`` that is recorded when this returns. Without ``flush`` others are to record it.
         """
         ready: List[Item] = []
         with self.lock:
@@ -543,6 +424,10 @@ class Run:
                 self.engine.recorder.run_halted(self.key, reason)
         engine = self.engine
         engine.timekeeper.ask_all(self, reason)
+        if not flush:
+            for item in ready:
+                engine.pool.push(item)
+            return True
         # What is left of the run is bookkeeping: done here, since all workers may be busy or held.
         mine = self._write_end(wait) if ready else engine.flush(wait=wait)
         if mine is not None:
@@ -569,16 +454,49 @@ class Run:
             self.statuses[self.final] = CANCELLED
             ready.append((self, END))
 
-    def broken(self, error: BaseException) -> None:
-        """Blaze itself failed on this run: end it at once, so that nobody waits for ever."""
+    def broken(self, error: BaseException, refused: Optional[int] = None) -> None:
+        """Blaze itself failed on this run: end it at once, so that nobody waits for ever.
+
+        ``refused``: a step whose end the database did not take, so that it counts as not ended.
+        """
+        failure = describe(error, "(blaze)", 1, 1, None, BROKEN)
         with self.lock:
-            if self.ended_at is not None:
+            if self.ended_at is not None or self.halted == STOPPING:
                 return
             self.halted = BROKEN
-            self.clean = False
-            self.failures[self.final] = describe(error, "(blaze)", 1, 1, None, BROKEN)
+            self.failures[self.final] = failure
+            self.statuses[self.final] = CANCELLED
+            self.output = None
+            self.retrying = 0
+            if self.engine.recorder is not None:
+                self.engine.recorder.run_halted(self.key, BROKEN)
+            for index in range(self.final):
+                status = self.statuses[index]
+                if status is RUNNING:
+                    self.ends.append(index)
+                if index == refused or not status.ended:
+                    self._drop(index, CANCELLED, BROKEN)
         self.engine.timekeeper.ask_all(self, BROKEN)
         self.engine.pool.push((self, END))
+
+    def refused(self, index: int, error: BaseException) -> None:
+        """The database will never take the end of a step, or of the run."""
+        if index == END:
+            self._end_lost(error)
+        else:
+            self.broken(error, index)
+
+    def _end_lost(self, error: BaseException) -> None:
+        """The run's end could not be recorded: try it with another, which says so; then without the record."""
+        with self.lock:
+            again = self.halted == BROKEN
+            if not again:
+                self.ended_at = None
+        if again:
+            self.reason = BROKEN
+            self._conclude()
+        else:
+            self.broken(error)
 
     def suspend(self) -> None:
         """The scheduler stops: leave the run as it is recorded, for the next start."""
@@ -612,61 +530,7 @@ class Run:
                 self.outputs[source] = None
                 self.outputs.absent.add(source)
 
-    def has_output(self, index: int) -> bool:
-        """Whether a step has an output that is still at hand."""
-        return self.statuses[index] is COMPLETED and index not in self.outputs.absent
-
-    # ------------------------------------------------------------------ being asked
-
-    def wall(self, moment: float) -> float:
-        """Epoch seconds of a monotonic time."""
-        return moment + self.zero
-
-    @property
-    def state(self) -> RunStatus:
-        """State at this instant: RUNNING from the first attempt on, whether or not that is written down yet."""
-        return RunStatus.RUNNING if self.began and not self.status.ended else self.status
-
-    def status_of(self, index: int) -> BlockStatus:
-        """State of a step."""
-        return self.statuses[index]
-
-    def step_result(self, index: int) -> StepResult:
-        """How a step ended."""
-        attempts = self.attempts[index]
-        started = self.started[index]
-        return StepResult(
-            self.plan.steps[index].name,
-            self.statuses[index],
-            self.reasons.get(index),
-            attempts,
-            started + self.zero if started else None,
-            self.seconds_of[index] if started else None,
-            self.outputs[index] if self.has_output(index) else None,
-            self.failures.get(index),
-        )
-
-    def ended_order(self) -> List[int]:
-        """Indexes of the steps that were attempted, in the order of their ends."""
-        return [index for index in self.ends if index != self.final]
-
-    def final_failures(self) -> List[Failure]:
-        """The failures, in the order of the sequence."""
-        return [self.failures[index] for index in sorted(self.failures)]
-
-    def error_text(self) -> Optional[str]:
-        """What went wrong."""
-        return self._error_text(self.status)
-
-    def _error_text(self, status: RunStatus) -> Optional[str]:
-        if status is RunStatus.COMPLETED or not status.ended:
-            return None
-        told = [str(failure) for failure in self.final_failures()]
-        if self.halted == TIMEOUT and not told:
-            told.append(f"the run went past its limit of {self.plan.run_timeout} s (seq_run_timeout)")
-        if self.engine.recorder is not None and self.engine.recorder.results is not None and told:
-            told.append(f"resume with: blazed retry {self.info.run_id}")
-        return "\n".join(told) or None
+    # ------------------------------------------------------------------ being waited for
 
     def wait(self, timeout: Optional[float]) -> RunResult:
         """Wait for the end."""

@@ -1,7 +1,8 @@
 """The timekeeper: the one thread that watches the clock for an engine.
 
-It starts what is due (retries), stops what is overdue (attempts and runs), writes
-down what has been running for a while, and tries again what could not be written.
+It starts what is due (retries), stops what is overdue (attempts and runs), tells what
+has been running for a while, and wakes the scribe for what is to be written. It waits for
+no disk and no lock of another process, so that limits hold whatever happens there.
 While nothing runs it sleeps and costs nothing.
 
 Stopping an attempt takes up to four steps: at its limit the block is *asked*
@@ -23,8 +24,11 @@ from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
 from ..ground.errors import StepCancelled, StepTimeout
 from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
+from .failure import stack_of
 from .pool import Item, Worker
-from .run import STOPPING, TIMEOUT, Run
+from .run import Run
+from .run_state import STOPPING, TIMEOUT
+from .scribe import Scribe
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -38,8 +42,6 @@ SHOWN_AFTER = 0.1
 #: Seconds between two looks while blocks run, while runs wait, and the longest sleep ever
 #: (a laptop that slept, a clock that was set: RELIABILITY T8).
 LOOK_BUSY, LOOK_WAITING, LOOK_LONGEST = 0.05, 0.5, 30.0
-#: Seconds between two looks whether the state file is still the one that was opened.
-CHECK_FILE_EVERY = 10.0
 #: Looks without any run before the timekeeper goes to sleep for good.
 LINGER = 20
 
@@ -60,8 +62,8 @@ class Timekeeper:
         self._closed = False
         self._stopping: Dict[Attempt, None] = {}
         self._quiet = 0
-        self._retry_write_at = 0.0
-        self._check_file_at = 0.0
+        self._scribe = Scribe(engine)
+        self._tidying = False
         #: Monotonic time of the next look at the latest; who has something earlier pokes.
         self.next_look = 0.0
         #: Nothing runs; who begins a run pokes.
@@ -117,6 +119,7 @@ class Timekeeper:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5.0)
+        self._scribe.close()
 
     # ------------------------------------------------------------------ the loop
 
@@ -143,7 +146,6 @@ class Timekeeper:
         self._start_due(now)
         if engine.pool.held:
             engine.pool.free_bookkeeping()
-        self._record_outcomes()
         attempts = engine.attempts()
         self._watch_attempts(attempts, now)
         self._stop_overdue_runs(now)
@@ -151,24 +153,23 @@ class Timekeeper:
         self._settle_stopping(now)
         if engine.pool.ready and not engine.pool.held:
             engine.pool.call_help()  # what was thought to be quick is not
-        self._write_pending(now)
+        self._scribe.look(now)
         return self._next_wait(now, bool(attempts))
 
     def _next_wait(self, now: float, busy: bool) -> float:
         engine = self._engine
         if self._stopping:
             wait = 0.01
-        elif busy or engine.journal_waits():
+        elif busy or engine.journal_waits() or self._scribe.working:
             wait = LOOK_BUSY
         elif engine.runs:
             wait = LOOK_WAITING
         else:
             self._quiet += 1
-            idle = self._quiet >= LINGER and not engine.tidy_up(idle=True)
+            idle = self._quiet >= LINGER and not self._tidies()
             wait = LOOK_LONGEST if idle else LOOK_BUSY
         if engine.runs:
             self._quiet = 0
-            engine.tidy_up(idle=False)
         with self._lock:
             if self._due:
                 wait = min(wait, self._due[0][0] - now)
@@ -178,6 +179,17 @@ class Timekeeper:
             wait = min(wait, min(limits) - now)
         return max(wait, 0.001)
 
+    def _tidies(self) -> bool:
+        """Let the scribe do the housekeeping of idle time; whether it is still at it."""
+        if not self._engine.tidies:
+            return False
+        if self._tidying and not self._scribe.has_more:
+            self._tidying = False
+        else:
+            self._tidying = True
+            self._scribe.wake(idle=True)
+        return self._tidying
+
     def _start_due(self, now: float) -> None:
         ready: List[Item] = []
         with self._lock:
@@ -185,16 +197,6 @@ class Timekeeper:
                 ready.append(heapq.heappop(self._due)[2])
         if ready:
             self._engine.pool.extend(ready)
-
-    def _record_outcomes(self) -> None:
-        """What ended elsewhere is recorded by a worker; here, if all of them have been busy since the last look."""
-        pool = self._engine.pool
-        for _ in range(len(pool.outcomes)):
-            item = pool.take_outcome()
-            while item is not None and (item[1] < 0 or not isinstance(item[0], Run)):
-                item = item[0].perform(item[1], None)
-            if item is not None:
-                pool.push(item)
 
     def _watch_attempts(self, attempts: Iterable[Attempt], now: float) -> None:
         recorder = self._engine.recorder
@@ -220,7 +222,7 @@ class Timekeeper:
         recorder = self._engine.recorder
         for run in list(self._engine.runs.values()):
             if run.limit is not None and now >= run.limit:
-                run.halt(TIMEOUT)
+                run.halt(TIMEOUT, flush=False)
             if recorder is not None and not run.row and run.began and now - run.began >= SHOWN_AFTER:
                 with run.lock:
                     if run.ended_at is None and run.status is RunStatus.PENDING:
@@ -237,6 +239,7 @@ class Timekeeper:
             worker = attempt.worker
             if worker is None:
                 continue
+            attempt.stack = stack_of(worker.ident)
             with attempt.run.lock:
                 # Under the lock: a block that has just returned is OVER, and its thread is left alone.
                 if attempt.phase != ASKED:
@@ -253,11 +256,10 @@ class Timekeeper:
                 continue
             worker = attempt.worker
             patience = ASKED_FOR + CONDEMNED_FOR
-            gone = attempt.phase == CONDEMNED and worker is not None and not worker.is_alive()
+            gone = attempt.phase == CONDEMNED and worker is not None and worker.gone
             if not gone and now < attempt.asked_at + patience:
                 continue
-            if not gone and worker is not None and attempt.phase == CONDEMNED:
-                engine.pool.abandon(worker)
+            if worker is not None and attempt.phase == CONDEMNED and engine.pool.abandon(worker):
                 log.warning(
                     "step '%s' of run %s did not stop when told to; its thread is left behind and replaced",
                     attempt.step,
@@ -268,26 +270,6 @@ class Timekeeper:
             item = attempt.run.give_up(attempt, StepTimeout("") if attempt._asked == TIMEOUT else StepCancelled(""))
             if item is not None:
                 engine.pool.push(item)
-
-    # ------------------------------------------------------------------ writing
-
-    def _write_pending(self, now: float) -> None:
-        engine = self._engine
-        journal = engine.journal
-        if journal is None:
-            return
-        if now >= self._check_file_at:
-            self._check_file_at = now + CHECK_FILE_EVERY
-            journal.check_file()
-        if journal.fault is not None:
-            if now < self._retry_write_at:
-                return
-            self._retry_write_at = now + journal.retry_delay()
-        item = engine.flush(after_fault=True)
-        if item is not None:
-            engine.pool.push(item)
-        if journal.fault is None:
-            engine.record_held_back()
 
 
 def raise_in_thread(worker: Worker) -> bool:

@@ -27,7 +27,7 @@ class RunStatus(_Status):
     COMPLETED = "COMPLETED"
     #: A step or the finaliser failed, or the run went past its deadline.
     FAILED = "FAILED"
-    #: Stopped on request.
+    #: Stopped on request, before any step had failed.
     CANCELLED = "CANCELLED"
     #: A tick that was not run; the reason says why.
     SKIPPED = "SKIPPED"

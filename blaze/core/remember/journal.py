@@ -211,8 +211,9 @@ class Journal:
         except OSError:
             return
         if self.lost:
-            self.fault = Fault(_LOST.format(path=self.path), time.time(), 1)
-            log.critical(self.fault.message)
+            fault = Fault(_LOST.format(path=self.path), time.time(), 1)
+            log.critical(fault.message)
+            self.fault = fault
 
     def _require_file(self) -> None:
         if self.lost:

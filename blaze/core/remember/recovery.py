@@ -113,7 +113,7 @@ def adopt(
 
 
 def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
-    """Cancel an open run that no process has in hand; whether it was open.
+    """Cancel an open run that no process has in hand; whether it was open. With a step that FAILED it is FAILED.
 
     Raises :class:`BlazeError` if another process has it.
     """
@@ -124,8 +124,12 @@ def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
             return False
         if row[2] is not None:
             raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
-        cursor.execute(RUN_ENDED_BY_RULE, ("CANCELLED", reason, None, row[0]))
-        cursor.execute(OPEN_STEPS_CANCELLED, (row[0], step_key(row[0], 0), reason))
+        key, first = row[0], step_key(row[0], 0)
+        failed = cursor.execute(
+            "SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1", (first, step_key(key + 1, 0))
+        ).fetchone()
+        cursor.execute(RUN_ENDED_BY_RULE, ("FAILED" if failed else "CANCELLED", reason, None, key))
+        cursor.execute(OPEN_STEPS_CANCELLED, (key, first, reason))
         return True
 
     return journal.transaction(work)
@@ -204,15 +208,22 @@ def load_output(journal: Journal, results: Optional[ResultFiles], key: int, inde
 def insert_retry(
     journal: Journal, results: Optional[ResultFiles], new: NewRun, original: StoredRun, reused: Dict[int, int]
 ) -> int:
-    """Commit a new run that starts with steps of another: ``reused`` maps their index there to the index here."""
+    """Commit a new run that starts with steps of another: ``reused`` maps their index there to the index here.
+
+    Raises :class:`NotFound` if the other was deleted meanwhile.
+    """
 
     def work(cursor: sqlite3.Cursor) -> int:
+        if cursor.execute("SELECT 1 FROM runs WHERE id = ?", (original.key,)).fetchone() is None:
+            raise NotFound(f"run {original.run_id} was deleted meanwhile: it is beyond the retention")
         key = insert_run(cursor, new)
         for old, index in reused.items():
             row = cursor.execute(
                 "SELECT attempts, started_at, seconds, stored, output, spilled, preview FROM steps WHERE id = ?",
                 (step_key(original.key, old),),
             ).fetchone()
+            if row is None:
+                raise NotFound(f"a step of run {original.run_id} was deleted meanwhile")
             spilled = row[5]
             if spilled is not None and results is not None:
                 spilled = results.link(spilled, new.run_id)
