@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Callable, FrozenSet, Iterable, List
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Tuple
 
 from ..ground.errors import Fault
 
@@ -14,8 +14,8 @@ MAX_FAULTS = 100
 #: Longest picture of a value in an error text, in characters.
 MAX_SHOWN = 80
 
-Fits = Callable[[Any, int], bool]
-Convert = Callable[[Any, str, List[Fault], int], Any]
+Fits = Callable[[Any, "Walk"], bool]
+Convert = Callable[[Any, str, List[Fault], "Walk"], Any]
 
 
 class TooDeep(Exception):
@@ -23,40 +23,98 @@ class TooDeep(Exception):
     itself twice is given up at the first descent and not after 2**100."""
 
 
+class Walk:
+    """One pass over one value: how deep it is inside, and what it found in the containers it has left.
+
+    A container that stands in many places is looked at once: ``x = [x, x]``, said forty
+    times, is forty lists but 2**40 paths. What it becomes stands in all of its places, too.
+    """
+
+    __slots__ = ("_depth", "_fitted", "_converted")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        # By the check and the id of the value, which is kept so that its id stays its own. What was found at
+        # one depth holds for every smaller one; at a greater one the limit may be passed.
+        self._fitted: Dict[Tuple[Fits, int], Tuple[int, bool, Any]] = {}
+        self._converted: Dict[Tuple[Convert, int], Tuple[int, Any, str, List[Fault], Any]] = {}
+
+    def fits(self, inside: Fits, value: Any) -> bool:
+        """``inside(value, self)``, one level deeper."""
+        key = (inside, id(value))
+        known = self._fitted.get(key)
+        if known is not None and known[0] >= self._depth:
+            return known[1]
+        self.check_depth()
+        self._depth += 1
+        found = inside(value, self)
+        self._depth -= 1
+        self._fitted[key] = (self._depth, found, value)
+        return found
+
+    def convert(self, inside: Convert, value: Any, path: str, faults: List[Fault]) -> Any:
+        """``inside(value, path, faults, self)``, one level deeper."""
+        key = (inside, id(value))
+        known = self._converted.get(key)
+        if known is not None and known[0] >= self._depth:
+            _, converted, elsewhere, found, _ = known
+            faults.extend(Fault(path + fault.where[len(elsewhere) :], fault.what) for fault in found)
+            return converted
+        self.check_depth()
+        before = len(faults)
+        self._depth += 1
+        converted = inside(value, path, faults, self)
+        self._depth -= 1
+        self._converted[key] = (self._depth, converted, path, faults[before : before + MAX_FAULTS], value)
+        return converted
+
+    def check_depth(self) -> None:
+        """Raise :class:`TooDeep` if nothing may be inside what stands here."""
+        if self._depth >= MAX_DEPTH:
+            raise TooDeep
+
+
 class Checker:
     """The check of one annotation, compiled.
 
-    ``fits(value, depth)``: whether the value is right as it stands; ``convert(value, path,
-    faults, depth)``: the value made right, or faults. ``exact``: types all instances of which
-    fit, which lets a list of a million ints be checked at C speed. ``spelling``: the annotation.
+    ``fits(value, walk)``: whether the value is right as it stands; ``convert(value, path,
+    faults, walk)``: the value made right, or faults. ``exact``: types all instances of which
+    fit, which lets a list of a million ints be checked at C speed. ``flat``: ``fits`` looks
+    at no other value than the given one. ``spelling``: the annotation.
     """
 
-    __slots__ = ("spelling", "exact", "fits", "convert")
+    __slots__ = ("spelling", "exact", "fits", "convert", "flat")
 
-    def __init__(self, spelling: str, exact: Iterable[type], fits: Fits, convert: Convert) -> None:
+    def __init__(
+        self, spelling: str, exact: Iterable[type], fits: Fits, convert: Convert, *, flat: bool = True
+    ) -> None:
         self.spelling = spelling
         self.exact: FrozenSet[type] = frozenset(exact)
         self.fits = fits
         self.convert = convert
+        self.flat = flat
 
 
 def anything(spelling: str = "Any") -> Checker:
     """The check that accepts everything."""
-    return Checker(spelling, (), lambda value, depth: True, lambda value, path, faults, depth: value)
+    return Checker(spelling, (), lambda value, walk: True, lambda value, path, faults, walk: value)
 
 
-def all_fit(checker: Checker, values: Iterable[Any], depth: int) -> bool:
+def all_fit(checker: Checker, values: Iterable[Any], walk: Walk) -> bool:
     """Whether each of the values (a container that can be gone through again) fits."""
     if checker.exact and checker.exact.issuperset(set(map(type, values))):
         return True
     fits = checker.fits
-    return all(fits(value, depth) for value in values)
+    for value in values:  # noqa: SIM110 - a generator would be one more frame for each level
+        if not fits(value, walk):
+            return False
+    return True
 
 
 def instance_of(cls: type) -> Fits:
     """``isinstance``; True where a class does not allow the question."""
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         try:
             return isinstance(value, cls)
         except RecursionError:  # the stack is full: that says nothing about the value
@@ -71,8 +129,8 @@ def only_instances(spelling: str, cls: type, advice: str = "") -> Checker:
     """The check of a class into which nothing is converted; ``advice`` is told to those who give text."""
     fits = instance_of(cls)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if not fits(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if not fits(value, walk):
             faults.append(mismatch(path, spelling, value, advice if isinstance(value, str) else ""))
         return value
 
