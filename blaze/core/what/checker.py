@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import reprlib
+import re
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Tuple
 
 from ..ground.errors import Fault
+from ..ground.picture import Picture, is_secret
 
 #: Deepest nesting of lists, dicts and records in a parameter, in levels.
 MAX_DEPTH = 100
@@ -30,12 +31,13 @@ class Walk:
     times, is forty lists but 2**40 paths. What it becomes stands in all of its places, too.
     """
 
-    __slots__ = ("_depth", "_fitted", "_converted")
+    __slots__ = ("_depth", "_deepest", "_fitted", "_converted")
 
     def __init__(self) -> None:
         self._depth = 0
-        # By the check and the id of the value, which is kept so that its id stays its own. What was found at
-        # one depth holds for every smaller one; at a greater one the limit may be passed.
+        #: The greatest depth in what is being looked at.
+        self._deepest = 0
+        # By the check and the id of the value, which is kept so that its id stays its own; with the levels inside.
         self._fitted: Dict[Tuple[Fits, int], Tuple[int, bool, Any]] = {}
         self._converted: Dict[Tuple[Convert, int], Tuple[int, Any, str, List[Fault], Any]] = {}
 
@@ -43,35 +45,54 @@ class Walk:
         """``inside(value, self)``, one level deeper."""
         key = (inside, id(value))
         known = self._fitted.get(key)
-        if known is not None and known[0] >= self._depth:
+        if known is not None:
+            self.require(known[0])
             return known[1]
-        self.check_depth()
-        self._depth += 1
+        around = self._enter()
         found = inside(value, self)
-        self._depth -= 1
-        self._fitted[key] = (self._depth, found, value)
+        self._fitted[key] = (self._leave(around), found, value)
         return found
 
     def convert(self, inside: Convert, value: Any, path: str, faults: List[Fault]) -> Any:
         """``inside(value, path, faults, self)``, one level deeper."""
         key = (inside, id(value))
         known = self._converted.get(key)
-        if known is not None and known[0] >= self._depth:
-            _, converted, elsewhere, found, _ = known
+        if known is not None:
+            levels, converted, elsewhere, found, _ = known
+            self.require(levels)
             faults.extend(Fault(path + fault.where[len(elsewhere) :], fault.what) for fault in found)
             return converted
-        self.check_depth()
         before = len(faults)
-        self._depth += 1
+        around = self._enter()
         converted = inside(value, path, faults, self)
-        self._depth -= 1
-        self._converted[key] = (self._depth, converted, path, faults[before : before + MAX_FAULTS], value)
+        found = faults[before : before + MAX_FAULTS]
+        self._converted[key] = (self._leave(around), converted, path, found, value)
         return converted
 
-    def check_depth(self) -> None:
-        """Raise :class:`TooDeep` if nothing may be inside what stands here."""
-        if self._depth >= MAX_DEPTH:
+    def require(self, levels: int) -> None:
+        """Raise :class:`TooDeep` if what stands here may not have so many levels."""
+        deepest = self._depth + levels
+        if deepest > MAX_DEPTH:
             raise TooDeep
+        if deepest > self._deepest:
+            self._deepest = deepest
+
+    # An exception ends the whole walk: what it leaves behind need not be right.
+
+    def _enter(self) -> int:
+        """One level deeper; the greatest depth in what is around."""
+        around = self._deepest
+        self._deepest = 0
+        self.require(1)
+        self._depth += 1
+        return around
+
+    def _leave(self, around: int) -> int:
+        """Back again; how many levels were inside."""
+        self._depth -= 1
+        levels = self._deepest - self._depth
+        self._deepest = max(around, self._deepest)
+        return levels
 
 
 class Checker:
@@ -139,7 +160,17 @@ def only_instances(spelling: str, cls: type, advice: str = "") -> Checker:
 
 def mismatch(path: str, expected: str, value: Any, advice: str = "") -> Fault:
     """The fault of a value that does not fit: ``expected int, got str '100'``."""
-    return Fault(path, f"expected {expected}, got {shown(value)}{advice}")
+    return Fault(path, f"expected {expected}, got {shown_at(path, value)}{advice}")
+
+
+def shown_at(path: str, value: Any) -> str:
+    """As :func:`shown`, but only the type of what a path like ``fetch.password`` names."""
+    if any(map(is_secret, _NAME.findall(path.partition(".")[2]))):
+        return type(value).__qualname__.rpartition("<locals>.")[2]
+    return shown(value)
+
+
+_NAME = re.compile(r"\w+")
 
 
 def shown(value: Any) -> str:
@@ -161,17 +192,7 @@ def clipped(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
-class _Clipper(reprlib.Repr):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 3
-        self.maxstring = self.maxother = self.maxlong = 60
-
-    def repr_bytes(self, value: bytes, level: int) -> str:
-        return repr(value) if len(value) <= 20 else repr(value[:20]) + "..."
-
-
-_clipper = _Clipper()
+_clipper = Picture(levels=3, shown=6, long=60, longest_int=60)
 
 
 def at_key(path: str, key: Any) -> str:

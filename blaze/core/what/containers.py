@@ -106,7 +106,7 @@ def _collection_checker(spelling: str, cls: type, element: Optional[Checker], fr
             return True
         if not inner.flat:
             return walk.fits(fits_inside, value)
-        walk.check_depth()
+        walk.require(1)
         return all_fit(inner, value, walk)
 
     def fits_inside(value: Any, walk: Walk) -> bool:
@@ -201,7 +201,7 @@ def _mapping_checker(spelling: str, cls: type, key: Checker, value: Checker) -> 
             return True
         if not (key.flat and value.flat):
             return walk.fits(fits_inside, mapping)
-        walk.check_depth()
+        walk.require(1)
         return fits_inside(mapping, walk)
 
     def fits_inside(mapping: Any, walk: Walk) -> bool:

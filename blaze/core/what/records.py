@@ -20,7 +20,7 @@ from .annotations import (
     signature_of,
     spell,
 )
-from .checker import Checker, Walk, at_key, clipped, instance_of, mismatch, shown
+from .checker import Checker, Walk, at_key, clipped, instance_of, mismatch, shown_at
 from .containers import CompileAnnotation, convert_each
 
 
@@ -239,7 +239,11 @@ def _faults_of_error(error: Exception, path: str, spelling: str) -> List[Fault]:
             where = path
             for part in entry.get("loc", ()):
                 where = f"{where}[{part}]" if isinstance(part, int) else at_field(where, part)
-            got = "" if entry.get("type") == "missing" or "input" not in entry else f", got {shown(entry['input'])}"
+            got = (
+                ""
+                if entry.get("type") == "missing" or "input" not in entry
+                else f", got {shown_at(where, entry['input'])}"
+            )
             faults.append(Fault(where, f"{entry['msg']}{got}"))
     except Exception:  # no .errors(), or in another form
         faults = []
