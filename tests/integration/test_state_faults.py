@@ -54,13 +54,6 @@ LARGE = "x" * (codec.INLINE_LIMIT + 1)
 
 
 @pytest.fixture
-def doomed(tmp_path):
-    doomed = Doomed(tmp_path)
-    yield doomed
-    doomed.close()
-
-
-@pytest.fixture
 def pipeline(doomed):
     """Two steps, the second one's output large enough for a file."""
     doomed.work("small")

@@ -26,22 +26,9 @@ from blaze.core.ground.context import RunInfo, StepContext, running
 from blaze.core.ground.errors import StepCancelled
 from blaze.core.ground.prints import PrintCapture, flush_prints
 
+from .logging_application import Shown, application
+
 Kept = List[logging.LogRecord]
-
-
-class Shown(logging.Handler):
-    """A handler of the application."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: Kept = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    @property
-    def messages(self) -> List[str]:
-        return [record.getMessage() for record in self.records]
 
 
 def the_logging_tree() -> Dict[str, Any]:
@@ -82,20 +69,6 @@ def isolation() -> Iterator[None]:
     assert after == before
     assert capture._installs == 0 and not capture._block_loggers and not capture._demands and not prints._tees
     assert running.get() is None
-
-
-@contextlib.contextmanager
-def application(level: int = logging.WARNING, handler: Optional[logging.Handler] = None) -> Iterator[None]:
-    """The root logger as an application has it: no handler, or one of its own."""
-    root = logging.root
-    before = root.level, root.handlers
-    root.setLevel(level)
-    root.handlers = [handler] if handler else []
-    try:
-        yield
-    finally:
-        root.setLevel(before[0])
-        root.handlers = before[1]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from .annotations import (
     signature_of,
     spell,
 )
-from .checker import Checker, Walk, at_key, clipped, instance_of, mismatch, shown_at
+from .checker import Checker, Convert, Walk, at_key, clipped, instance_of, mismatch, shown_at
 from .containers import CompileAnnotation, convert_each
 
 
@@ -60,9 +60,29 @@ def record_checker(cls: Any, of: CompileAnnotation) -> Optional[Checker]:
 
 
 def _dataclass_checker(cls: Any, of: CompileAnnotation) -> Checker:
+    fields = _Fields(cls, of, arguments_of)
+
+    def build(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        return _build(cls, fields.all(), value, path, faults, walk)
+
+    return _built_from_dicts(cls, build)
+
+
+def _model_checker(cls: Any) -> Checker:
+    def build(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        try:
+            return cls.model_validate(value)
+        except Exception as error:
+            faults.extend(_faults_of_error(error, path, spell(cls)))
+            return value
+
+    return _built_from_dicts(cls, build)
+
+
+def _built_from_dicts(cls: Any, build: Convert) -> Checker:
+    """The check of a class of which ``build`` makes an instance from a dict."""
     spelling = spell(cls)
     is_instance = instance_of(cls)
-    fields = _Fields(cls, of, arguments_of)
 
     def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
         if is_instance(value, walk):
@@ -71,9 +91,6 @@ def _dataclass_checker(cls: Any, of: CompileAnnotation) -> Checker:
             faults.append(mismatch(path, f"{spelling} or a dict of its fields", value))
             return value
         return walk.convert(build, value, path, faults)
-
-    def build(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
-        return _build(cls, fields.all(), value, path, faults, walk)
 
     return Checker(spelling, (cls,), is_instance, convert)
 
@@ -162,25 +179,6 @@ def _typed_dict_fields(cls: Any) -> Dict[str, bool]:
     for name in cls.__required_keys__ | cls.__optional_keys__:
         required.setdefault(name, name in cls.__required_keys__)
     return required
-
-
-def _model_checker(cls: Any) -> Checker:
-    spelling = spell(cls)
-    is_instance = instance_of(cls)
-
-    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
-        if is_instance(value, walk):
-            return value
-        if not isinstance(value, dict):
-            faults.append(mismatch(path, f"{spelling} or a dict of its fields", value))
-            return value
-        try:
-            return cls.model_validate(value)
-        except Exception as error:
-            faults.extend(_faults_of_error(error, path, spelling))
-            return value
-
-    return Checker(spelling, (cls,), is_instance, convert)
 
 
 def _build(
