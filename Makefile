@@ -1,6 +1,6 @@
 # Needs Python 3.9 or later and make; everything else goes into .venv.
 #   make test PYTHON=python3.12     another interpreter (after make clean)
-#   make test ARGS="-k retry -x"    arguments for pytest
+#   make test ARGS="-k retry -x"    arguments for pytest (-n 0: in one process)
 
 PYTHON ?= python3
 ARGS ?=
@@ -20,7 +20,7 @@ demo: .venv/.run  ## run the weather example
 	@$(BIN)/python examples/weather/run.py
 
 test: .venv/.test  ## run the tests (minutes: make slow)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(ARGS)
 
 slow: .venv/.test  ## run the long campaigns: kills, faults, load
 	@$(BIN)/python -m pytest -m slow $(ARGS)

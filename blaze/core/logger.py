@@ -12,21 +12,14 @@ import os
 import sys
 from typing import Any, List, NoReturn, Optional, Union
 
-from .ground.capture import (
-    PRINT_LOGGER,
-    PrintCapture,
-    application_listens,
-    console,
-    guard_forks,
-    lower_blaze,
-    raise_blaze,
-    tree_lock,
-)
+from .ground.capture import application_listens, lower_blaze, raise_blaze
 from .ground.context import StepContext
 from .ground.errors import Fault, ValidationError
+from .ground.keeping import guard_forks, tree_lock
 from .ground.log_files import HourlyFileHandler
 from .ground.log_format import JsonFormatter, TextFormatter
 from .ground.names import did_you_mean
+from .ground.prints import PRINT_LOGGER, PrintCapture, console
 
 __all__ = ["BlazeLogger", "HourlyFileHandler", "JsonFormatter", "TextFormatter"]
 

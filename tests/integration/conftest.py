@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from tests.integration.doomed import Doomed
+from tests.integration.recorded_history import History
 from tests.integration.workbench import Way, Workbench
 
 
@@ -35,3 +40,24 @@ def durable(tmp_path):
 def bench():
     """Blocks and sequences of the test's own."""
     return Workbench()
+
+
+@pytest.fixture
+def doomed(tmp_path):
+    """A pipeline whose process may die."""
+    doomed = Doomed(tmp_path)
+    yield doomed
+    doomed.close()
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with History(tmp_path / "state") as found:
+        yield found
+
+
+@pytest.fixture
+def memory() -> Iterator[History]:
+    """A history without a file, where the file makes no difference."""
+    with History(None) as found:
+        yield found

@@ -23,7 +23,7 @@ import pytest
 from blaze import BlazeError, RunStatus, StateError, StateManager, current
 from blaze.core.remember import forks
 from blaze.core.remember import journal as journal_module
-from tests.integration.doomed import Child, Doomed, die, in_child
+from tests.integration.doomed import Child, die, in_child
 from tests.integration.workbench import PATIENCE, wait, wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -32,13 +32,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def doomed(tmp_path):
-    doomed = Doomed(tmp_path)
+def doomed(doomed):
     doomed.work("a")
     doomed.work("b", "a")
     doomed.sequence()
-    yield doomed
-    doomed.close()
+    return doomed
 
 
 def assert_sound(doomed):

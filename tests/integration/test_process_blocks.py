@@ -21,6 +21,8 @@ from blaze.core.do.processes import ChildPool
 from blaze.core.ground.context import RunInfo, StepContext
 from blaze.core.ground.errors import BlazeError, BlockCrashed, Retry
 from tests.integration import process_blocks as blocks
+from tests.integration.doomed import is_gone
+from tests.integration.workbench import wait_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process blocks need POSIX")
 
@@ -30,22 +32,6 @@ LINUX = sys.platform == "linux"
 
 def step(name="load", attempt=1, **more):
     return StepContext(RunInfo("run1", "etl", 1_700_000_000.0, "job1"), name, attempt, **more)
-
-
-def wait_until(condition, seconds=5.0, what="it"):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.002)
-
-
-def is_gone(pid):
-    """Ended; a zombie that its (foreign) parent has not reaped counts."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
 
 
 def children():
@@ -281,7 +267,7 @@ def test_kill_ends_the_block_and_all_it_started_at_once(pool, block):
     assert time.monotonic() - killed_at < 1.0
     assert isinstance(attempt.error, BlockCrashed)
     assert "killed by Blaze" in str(attempt.error)
-    wait_until(lambda: is_gone(attempt.pid), 1.0)
+    wait_until(lambda: is_gone(attempt.pid), seconds=1.0)
     assert not pool.kill(attempt.context)
 
 
@@ -581,7 +567,7 @@ def test_nothing_outlives_a_parent_that_is_killed_whatever_its_blocks_do(tmp_pat
         assert not any(map(is_gone, started))
         host.kill()
         for pid in started:
-            wait_until(lambda: is_gone(pid), 1.0, f"the death of {pid}")  # noqa: B023
+            wait_until(lambda: is_gone(pid), f"the death of {pid}", seconds=1.0)  # noqa: B023
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -672,7 +658,7 @@ def test_a_host_that_ends_without_close_leaves_nothing_and_says_nothing(tmp_path
     )
     done = python("-X", "dev", "-W", "ignore::ResourceWarning", path)
     assert done.stderr == ""
-    wait_until(lambda: is_gone(int(done.stdout)), 1.0)
+    wait_until(lambda: is_gone(int(done.stdout)), seconds=1.0)
 
 
 def test_nothing_is_imported_for_processes_before_the_first_block(tmp_path):

@@ -51,13 +51,6 @@ COMPLETED, FAILED, SKIPPED, CANCELLED, PENDING, RETRYING = (
 LARGE = "x" * (codec.INLINE_LIMIT + 1)
 
 
-@pytest.fixture
-def doomed(tmp_path):
-    doomed = Doomed(tmp_path)
-    yield doomed
-    doomed.close()
-
-
 def statuses(result):
     return {name: step.status for name, step in result.steps.items()}
 

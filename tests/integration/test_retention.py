@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,19 +31,6 @@ COMPLETED, FAILED, SKIPPED, CANCELLED = RunStatus.COMPLETED, RunStatus.FAILED, R
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
 FOREVER = Retention(runs=None, days=None)
 HOUR = 3600.0
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    with History(tmp_path / "state") as found:
-        yield found
-
-
-@pytest.fixture
-def memory() -> Iterator[History]:
-    """A history without a file, where the file makes no difference."""
-    with History(None) as found:
-        yield found
 
 
 def prune_all(history: History, retention: Retention, now: Optional[float] = None, batch: int = 200) -> int:

@@ -55,19 +55,6 @@ few_examples = settings(max_examples=40, deadline=None, suppress_health_check=[H
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    with History(tmp_path / "state") as found:
-        yield found
-
-
-@pytest.fixture
-def memory() -> Iterator[History]:
-    """A history without a file, where the file makes no difference."""
-    with History(None) as found:
-        yield found
-
-
-@pytest.fixture
 def state(history: History) -> Iterator[StateManager]:
     assert history.state_dir is not None
     with StateManager(history.state_dir) as found:

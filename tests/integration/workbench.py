@@ -12,11 +12,11 @@ from blaze import Blaze, BlazeBlock, BlazeSequence, Clock, SeqBlockData
 PATIENCE = 10.0
 
 
-def wait_until(condition, what="it"):
+def wait_until(condition, what="it", seconds=PATIENCE):
     """Wait for what has no event of its own."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
         time.sleep(0.001)
 
 

@@ -109,7 +109,10 @@ def test_an_output_that_is_not_the_expected_one_is_wrong(tmp_path: Path, monkeyp
 
 
 def test_a_bare_loop_that_stores_too_little_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    only_one = "INSERT OR IGNORE INTO steps SELECT ?1, 'one', 'COMPLETED', ?3, ?4, ?5 WHERE ?2 != ''"
+    only_one = (
+        "INSERT OR IGNORE INTO steps SELECT column1, 'one', 'COMPLETED', column3, column4, column5 "
+        "FROM (VALUES (?, ?, ?, ?, ?))"
+    )
     monkeypatch.setattr(bare, "STEP", only_one)
     (wrong,) = measured(tmp_path, "chain", status=1)["wrong"]
     assert wrong["what"] == "bare: rows in the database are {'steps': 1}, not {'steps': 20}"

@@ -20,27 +20,15 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
-from blaze.core.ground import capture
-from blaze.core.ground.capture import PrintCapture, flush_prints, install, uninstall
+from blaze.core.ground import capture, prints
+from blaze.core.ground.capture import install, uninstall
 from blaze.core.ground.context import RunInfo, StepContext, running
 from blaze.core.ground.errors import StepCancelled
+from blaze.core.ground.prints import PrintCapture, flush_prints
+
+from .logging_application import Shown, application
 
 Kept = List[logging.LogRecord]
-
-
-class Shown(logging.Handler):
-    """A handler of the application."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: Kept = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    @property
-    def messages(self) -> List[str]:
-        return [record.getMessage() for record in self.records]
 
 
 def the_logging_tree() -> Dict[str, Any]:
@@ -79,22 +67,8 @@ def isolation() -> Iterator[None]:
         assert node == before["loggers"].get(name, untouched), name
     after["loggers"] = before["loggers"]
     assert after == before
-    assert capture._installs == 0 and not capture._block_loggers and not capture._demands and not capture._tees
+    assert capture._installs == 0 and not capture._block_loggers and not capture._demands and not prints._tees
     assert running.get() is None
-
-
-@contextlib.contextmanager
-def application(level: int = logging.WARNING, handler: Optional[logging.Handler] = None) -> Iterator[None]:
-    """The root logger as an application has it: no handler, or one of its own."""
-    root = logging.root
-    before = root.level, root.handlers
-    root.setLevel(level)
-    root.handlers = [handler] if handler else []
-    try:
-        yield
-    finally:
-        root.setLevel(before[0])
-        root.handlers = before[1]
 
 
 @contextlib.contextmanager
@@ -264,21 +238,109 @@ def test_children_of_a_block_module_are_not_opened() -> None:
         assert logging.getLogger("app").getEffectiveLevel() == logging.WARNING
 
 
-def test_filters_of_the_application_do_not_see_what_only_blaze_let_through() -> None:
-    seen: List[str] = []
+@contextlib.contextmanager
+def filtered(logger: logging.Logger, *filters: Any) -> Iterator[None]:
+    for one in filters:
+        logger.addFilter(one)
+    try:
+        yield
+    finally:
+        for one in filters:
+            logger.removeFilter(one)
 
-    def note(record: logging.LogRecord) -> bool:
-        seen.append(record.getMessage())
+
+def mask(record: logging.LogRecord) -> bool:
+    """Masks a secret in the record itself, and drops what is not to be told at all."""
+    record.msg, record.args = record.getMessage().replace("hunter2", "***"), None
+    return "drop" not in record.msg
+
+
+@pytest.mark.parametrize("name", ["app.blocks", "app.other", "blaze.run.etl", "root"])
+@pytest.mark.parametrize("modules", [(), ("app.blocks",)])
+def test_what_a_filter_on_the_logger_masks_or_drops_is_kept_so(name: str, modules: Tuple[str, ...]) -> None:
+    logger = logging.getLogger(name) if name != "root" else logging.getLogger()
+    shown = Shown()
+    kept: Kept = []
+    with application(logging.INFO, shown), installed(*modules), step(kept), filtered(logger, mask):
+        logger.info("password %s", "hunter2")
+        logger.info("drop this")
+        logger.warning("end", extra={"step": "mine"})
+    assert messages(kept) == shown.messages == ["password ***", "end"]
+    assert vars(kept[-1])["step"] == "mine"
+
+
+def test_a_filter_on_the_logger_sees_what_only_blaze_let_through_once_and_nobody_else_does() -> None:
+    seen: List[str] = []
+    shown = Shown()
+    kept: Kept = []
+    with application(logging.WARNING, shown), installed("app.blocks"), step(kept):
+        with filtered(blocks, lambda record: seen.append(record.getMessage()) or True, mask):
+            blocks.info("hunter2")
+            blocks.debug("not even kept")
+            blocks.info("drop")
+        blocks.info("hunter2 again")
+    assert seen == ["hunter2", "drop"]
+    assert messages(kept) == ["***", "hunter2 again"]
+    assert shown.messages == []
+
+
+def test_filters_that_come_and_go_while_a_step_runs_count_at_once() -> None:
+    kept: Kept = []
+    with application(), installed(), step(kept):
+        for _ in range(3):
+            blocks.warning("hunter2")
+            with filtered(blocks, mask):
+                blocks.warning("hunter2")
+        with filtered(blocks, mask), filtered(logging.getLogger("app"), lambda record: False):
+            blocks.warning("hunter2, and filters of a logger above have no say")
+    assert messages(kept) == ["hunter2", "***"] * 3 + ["***, and filters of a logger above have no say"]
+
+
+def test_a_filter_that_logs_itself_loses_neither_line() -> None:
+    other = logging.getLogger("app.other")
+    kept: Kept = []
+
+    def tell(record: logging.LogRecord) -> bool:
+        if record.name == "app.blocks":
+            other.warning("about hunter2")
         return True
 
-    blocks.addFilter(note)
+    with application(), installed(), step(kept), filtered(blocks, tell, mask), filtered(other, mask):
+        blocks.warning("hunter2")
+    assert messages(kept) == ["about ***", "***"]
+
+
+def test_a_filter_that_raises_reaches_the_block_as_ever() -> None:
+    def fail(record: logging.LogRecord) -> bool:
+        raise LookupError
+
     kept: Kept = []
-    try:
-        with application(), installed("app.blocks"), step(kept):
-            blocks.info("kept")
-    finally:
-        blocks.removeFilter(note)
-    assert (messages(kept), seen) == (["kept"], [])
+    with application(), installed(), step(kept), filtered(blocks, fail), pytest.raises(LookupError):
+        blocks.warning("hunter2")
+    assert kept == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a filter may give another record since Python 3.12")
+def test_a_record_that_a_filter_gives_instead_is_kept_instead() -> None:
+    def copied(record: logging.LogRecord) -> logging.LogRecord:
+        record = copy.copy(record)
+        record.msg = "***"
+        return record
+
+    shown = Shown()
+    kept: Kept = []
+    with application(logging.INFO, shown), installed("app.blocks"), step(kept), filtered(blocks, copied):
+        blocks.warning("hunter2")
+    assert messages(kept) == shown.messages == ["***"]
+    assert vars(kept[0])["run_id"] == vars(shown.records[0])["run_id"]
+
+
+def test_filters_on_the_logger_of_prints_are_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: Kept = []
+    with filtered(logging.getLogger("blaze.print"), mask), PrintCapture(), step(kept):
+        print("hunter2\ndrop")
+    assert messages(kept) == ["***"]
+    assert capsys.readouterr().out == "hunter2\ndrop\n"
 
 
 def test_a_level_that_the_application_changes_meanwhile_counts_at_once() -> None:
@@ -639,7 +701,7 @@ def test_a_fork_while_another_thread_prints_leaves_the_child_a_free_lock(capsys:
     holds, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with capture._print_lock:
+        with prints._print_lock:
             holds.set()
             done.wait(60)
 
@@ -708,12 +770,12 @@ def test_an_unfinished_line_is_kept_when_the_attempt_ends(capsys: pytest.Capture
 def test_unfinished_lines_are_bounded_in_number_and_length(capsys: pytest.CaptureFixture[str]) -> None:
     kept: Kept = []
     with PrintCapture():
-        for i in range(capture.MAX_UNFINISHED + 3):
+        for i in range(prints.MAX_UNFINISHED + 3):
             with step(kept):
                 print(i, end="")
         assert messages(kept) == ["0", "1", "2"]
         tee: Any = sys.stdout
-        assert len(tee._unfinished) == capture.MAX_UNFINISHED
+        assert len(tee._unfinished) == prints.MAX_UNFINISHED
         with step(kept):
             sys.stdout.write("x" * 70_000)
         assert len(messages(kept)[-1]) == 70_000

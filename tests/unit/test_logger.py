@@ -15,7 +15,7 @@ import threading
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 from hypothesis import given
@@ -28,21 +28,12 @@ from blaze.core.ground.log_files import HourlyFileHandler
 from blaze.core.ground.log_format import INDENT, MAX_TEXT, JsonFormatter, TextFormatter, clip, message_of, traceback_of
 from blaze.core.logger import LEVELS, BlazeLogger
 
+from .logging_application import Shown, application
+
 blaze_logger = logging.getLogger("blaze")
 
 #: 22 November 2026, 14:05:01.123 local time.
 NOON = datetime(2026, 11, 22, 14, 5, 1, 123000).timestamp()
-
-
-class Shown(logging.Handler):
-    """A handler of the application."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: List[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 def the_logging_tree() -> Dict[str, Any]:
@@ -61,20 +52,6 @@ def isolation() -> Iterator[None]:
     yield
     assert the_logging_tree() == before
     assert capture._installs == 0 and not capture._demands
-
-
-@contextlib.contextmanager
-def application(level: int = logging.WARNING, handler: Optional[logging.Handler] = None) -> Iterator[None]:
-    """The root logger as an application has it: no handler, or one of its own."""
-    root = logging.root
-    before = root.level, root.handlers
-    root.setLevel(level)
-    root.handlers = [handler] if handler else []
-    try:
-        yield
-    finally:
-        root.setLevel(before[0])
-        root.handlers = before[1]
 
 
 @contextlib.contextmanager

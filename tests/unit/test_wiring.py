@@ -62,6 +62,25 @@ def passed_on(blocks, output, reference, block="echo"):
     return sequence.run({"source": {"value": output}}).raise_for_status().outputs[block]
 
 
+def doubled(inside, again):
+    """Forty containers, and 2**40 paths through them."""
+    for _ in range(40):
+        inside = again(inside)
+    return inside
+
+
+@pytest.mark.parametrize("again", [lambda v: [v, v], lambda v: (v, v), lambda v: {"a": v, "b": v}])
+@pytest.mark.parametrize("inside", [["@source"], ["text"], {1}])
+def test_what_stands_in_many_places_is_compiled_and_made_once(blocks, again, inside):
+    received = passed_on(blocks, "S", doubled(inside, again))
+    for _ in range(40):
+        first, second = received.values() if isinstance(received, dict) else received
+        assert first is second
+        received = first
+    assert received == (["S"] if inside == ["@source"] else inside)
+    assert received is not inside
+
+
 # ---------------------------------------------------------------------- references
 
 

@@ -4,59 +4,32 @@ While installed, every record made while a step runs carries ``seq_id, run_id, s
 and is handed to the step's context. A record factory does it, so that it makes no difference
 which logger the block uses, nor whether the application ever configured logging.
 
-What the application shows stays as it is. Three things are open down to INFO although the
+What the application shows stays as it is. Two things are open down to INFO although the
 application's levels may be higher, and each is closed towards the application's handlers:
 
 - the loggers named like the modules of the blocks, while a step runs (:class:`_BlockLogger`);
-- ``blaze`` and what is below it (:class:`_Relay`);
-- on demand, what blocks print (:class:`PrintCapture`).
+- ``blaze`` and what is below it (:class:`_Relay`).
 
 What the application switched off stays off: ``logging.disable(...)`` and ``logger.disabled``.
-The root logger is never touched. Filters of loggers and handlers are the application's:
-they see a record after it was kept.
+
+Filters that the application put on a logger see a record before it is kept: what they take out
+or change is not kept, or as changed (:class:`_FilteredLogger`). The root logger is touched only
+where it has filters. Filters of handlers have no say in what is kept.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import threading
-from contextvars import ContextVar
-from types import TracebackType
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Type, cast
+from typing import Any, Callable, Dict, Iterable, List, Optional, cast
 
-from .context import StepContext, running, tags_of
-from .log_format import MAX_TEXT
+from .context import running
+from .keeping import Tags, complain, complain_again, guard_forks, hand_over, keeps, tag, tree_lock
+from .prints import flush_prints as flush_prints
 
 #: Level down to which records made inside a step are kept.
 KEEP_LEVEL = logging.INFO
 
-#: Logger name of captured prints.
-PRINT_LOGGER = "blaze.print"
-
-#: Steps whose unfinished printed line is remembered at a time, for each of stdout and stderr.
-MAX_UNFINISHED = 256
-
-#: Held while the logging tree, the record factory or sys.stdout and sys.stderr are changed. Outermost:
-#: taken before any lock of ``logging``. Held across a fork, so that the child finds whole data and a free lock.
-tree_lock = threading.RLock()
-
-# Held while unfinished printed lines are looked at. Innermost: nothing is called under it. Reentrant,
-# since a signal handler may print.
-_print_lock = threading.RLock()
-
-_forks_guarded = False
-
-# The step that was running where this process was forked. Its hook belongs to the parent, with
-# the parent's locks and connections: here its records are tagged, but never handed over.
-_inherited: Optional[StepContext] = None
-
-# Set while a record is handed over: what the taker itself logs or prints is not kept.
-_handing_over: ContextVar[bool] = ContextVar("blaze.handing_over", default=False)
-
 _installs = 0
-_complained = False
 
 
 def install(modules: Iterable[str]) -> None:
@@ -82,63 +55,23 @@ def install(modules: Iterable[str]) -> None:
 
 def uninstall() -> None:
     """Undo one :func:`install`; the last one restores what was there. Without an install, nothing happens."""
-    global _installs, _complained
+    global _installs
     with tree_lock:
         if _installs == 0:
             return
         _installs -= 1
         if _installs:
             return
-        _complained = False
+        complain_again()
         while _block_loggers:
             _block_loggers.popitem()[1].close()
+        while _filtered_loggers:
+            _filtered_loggers.popitem()[1].close()
         raise_blaze(KEEP_LEVEL)
         factory = logging.getLogRecordFactory()
         while isinstance(factory, _TaggingFactory):
             factory = factory.previous
             logging.setLogRecordFactory(factory)
-
-
-def guard_forks() -> None:
-    """Let the locks of this module survive ``fork``. Done once, at the first use and not at import."""
-    global _forks_guarded
-    with tree_lock:
-        if not _forks_guarded and hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=tree_lock.acquire, after_in_parent=tree_lock.release, after_in_child=_in_child)
-        _forks_guarded = True
-
-
-def _in_child() -> None:
-    global _inherited, _print_lock
-    _inherited = running.get()
-    _handing_over.set(False)
-    _print_lock = threading.RLock()
-    for tee in _tees:
-        tee.forget()
-    tree_lock.release()
-
-
-# --- tagging and handing over ---
-
-
-class _Tags(Dict[str, Any]):
-    """A record's ``__dict__`` that takes ``extra={"step": ...}`` of a block's log call.
-
-    ``Logger.makeRecord`` refuses, with a KeyError in the user's code, an extra whose name is in the
-    record's ``__dict__`` already. To the question whether a tag is there the answer is therefore no;
-    the tag is there all the same, and the user's value overwrites it. Copies and pickles are plain.
-    """
-
-    __slots__ = ()
-
-    def __contains__(self, key: object) -> bool:
-        return key not in _TAG_NAMES and super().__contains__(key)
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return dict, (dict(self),)
-
-
-_TAG_NAMES = frozenset(("seq_id", "run_id", "step", "attempt"))
 
 
 class _TaggingFactory:
@@ -156,50 +89,15 @@ class _TaggingFactory:
             try:
                 # Two of us may stand in one chain. And a record without a name was made elsewhere
                 # and is only being rebuilt here (logging.makeLogRecord).
-                if type(record.__dict__) is not _Tags and record.name:
-                    _tag(context, record)
-                    _hand_over(context, record)
+                if type(record.__dict__) is not Tags and record.name:
+                    tags = tag(context, record)
+                    if keeps(context) and _is_filtered(record.name):
+                        tags.waits_for = context
+                    else:
+                        hand_over(context, record)
             except Exception:  # a previous factory's own kind of record: it stays as it is
-                _complain()
+                complain()
         return record
-
-
-def _tag(context: StepContext, record: logging.LogRecord) -> None:
-    tags = _Tags(record.__dict__)
-    tags.update(tags_of(context))
-    record.__dict__ = tags
-
-
-def _keeps(context: Optional[StepContext]) -> bool:
-    return context is not None and context._on_log is not None and context is not _inherited
-
-
-def _hand_over(context: StepContext, record: logging.LogRecord) -> None:
-    take = context._on_log
-    if take is None or context is _inherited or _handing_over.get():
-        return
-    token = _handing_over.set(True)
-    try:
-        take(context, record)
-    except Exception:  # not BaseException: StepCancelled may be raised into this very thread
-        _complain()
-    finally:
-        _handing_over.reset(token)
-
-
-def _complain() -> None:
-    """Tell stderr once, as ``logging`` does for a handler that fails."""
-    global _complained
-    if _complained or not logging.raiseExceptions:
-        return
-    _complained = True
-    error = sys.exc_info()[1]
-    try:
-        console(sys.stderr).write(
-            f"blaze: a log line could not be kept with its run ({type(error).__name__}: {error})\n"
-        )
-    except Exception:  # no stderr, or a closed one
-        pass
 
 
 # --- loggers of block modules ---
@@ -238,16 +136,77 @@ class _BlockLogger:
         return (
             level >= KEEP_LEVEL
             and _installs > 0
-            and _keeps(running.get())
+            and keeps(running.get())
             and not self._logger.disabled
             and self._logger.manager.disable < level
         )
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not _keeps(running.get()) or self._own_answer(record.levelno)
+        tags: Any = record.__dict__
+        waits = type(tags) is Tags and tags.waits_for is not None  # the filters behind this one have to see it
+        return waits or not keeps(running.get()) or self.shows(record.levelno)
+
+    def shows(self, level: int) -> bool:
+        """Whether the application's levels let it through."""
+        return self._own_answer(level)
 
 
 _block_loggers: Dict[str, _BlockLogger] = {}
+
+
+# --- loggers with filters ---
+
+
+class _FilteredLogger:
+    """A logger that has filters of the application, which may mask what must not be kept, or drop it.
+
+    Its ``handle`` does what that of ``logging.Logger`` does, and hands the record over between
+    the filters and the handlers.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._patch = self.handle
+        vars(logger)["handle"] = self._patch
+
+    def close(self) -> None:
+        attributes = vars(self._logger)
+        if attributes.get("handle") is self._patch:
+            del attributes["handle"]
+
+    def handle(self, record: logging.LogRecord) -> None:
+        logger = self._logger
+        tags: Any = record.__dict__
+        context = tags.waits_for if type(tags) is Tags else None
+        if context is None:
+            logging.Logger.handle(logger, record)
+        elif not logger.disabled:
+            passed: Any = logger.filter(record)
+            tags.waits_for = None
+            if passed:
+                record = passed if isinstance(passed, logging.LogRecord) else record  # since Python 3.12
+                hand_over(context, record)
+                block_logger = _block_loggers.get(logger.name)
+                if block_logger is None or block_logger.shows(record.levelno):
+                    logger.callHandlers(record)
+
+
+_filtered_loggers: Dict[str, _FilteredLogger] = {}
+
+
+def _is_filtered(name: str) -> bool:
+    """Whether the logger of this name hands its records over itself, after its filters. Made so if it has any."""
+    logger: Any = logging.root if name == logging.root.name else logging.root.manager.loggerDict.get(name)
+    if not isinstance(logger, logging.Logger) or all(isinstance(one, _BlockLogger) for one in logger.filters):
+        return False
+    patch = vars(logger).get("handle")
+    # Only in place of what it does the same as: not of a subclass's handle, nor of somebody else's patch.
+    if patch is None and getattr(type(logger).handle, "__globals__", None) is vars(logging):
+        with tree_lock:
+            if _installs and "handle" not in vars(logger):
+                _filtered_loggers[name] = _FilteredLogger(logger)
+        patch = vars(logger).get("handle")
+    return isinstance(getattr(patch, "__self__", None), _FilteredLogger)
 
 
 # --- the logger "blaze" ---
@@ -372,151 +331,3 @@ def application_listens(own: Callable[[logging.Handler], bool]) -> bool:
                 return True
         node = node.parent if node.propagate or node.propagate is _RELAYED else None
     return False
-
-
-# --- print ---
-
-
-class _Tee:
-    """Stands in for sys.stdout or sys.stderr: hands what steps print to their context as well.
-
-    Left in place by others after the end of the capture, it only passes on.
-    """
-
-    def __init__(self, stream: Any, level: int) -> None:
-        self.stream = stream
-        self._level = level
-        # Unfinished lines: id(context) -> (context, text). A context can't be weakly referenced.
-        self._unfinished: Dict[int, Tuple[StepContext, str]] = {}
-
-    def write(self, text: str) -> Any:
-        written = self.stream.write(text)
-        context = running.get()
-        if context is None or self not in _tees or not _keeps(context) or _handing_over.get():
-            return written
-        # A handler of ``logging`` writes what was kept as a record already.
-        if sys._getframe(1).f_globals.get("__name__") != "logging":
-            try:
-                self._take(context, text)
-            except Exception:
-                _complain()
-        return written
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def __iter__(self) -> Any:
-        return iter(self.stream)
-
-    def _take(self, context: StepContext, text: str) -> None:
-        ready: List[Tuple[StepContext, str]] = []
-        with _print_lock:
-            held = self._unfinished.pop(id(context), None)
-            lines = ((held[1] if held else "") + text).split("\n")
-            rest = lines.pop()
-            # A progress bar starts its line again and again: the last one counts.
-            cut = rest.rfind("\r", 0, len(rest) - 1)
-            rest = rest[cut + 1 :]
-            ready.extend((context, line) for line in lines)
-            if len(rest) >= MAX_TEXT:
-                ready.append((context, rest))
-            elif rest:
-                self._unfinished[id(context)] = (context, rest)
-                if len(self._unfinished) > MAX_UNFINISHED:
-                    ready.append(self._unfinished.pop(next(iter(self._unfinished))))
-        self._emit(ready)
-
-    def finish(self, context: StepContext) -> None:
-        with _print_lock:
-            held = self._unfinished.pop(id(context), None)
-        if held:
-            self._emit([held])
-
-    def forget(self) -> None:
-        self._unfinished.clear()
-
-    def _emit(self, lines: List[Tuple[StepContext, str]]) -> None:
-        for context, line in lines:
-            line = line.rstrip("\r").rpartition("\r")[2]
-            if line.strip():
-                record = logging.LogRecord(PRINT_LOGGER, self._level, "", 0, line, None, None)
-                _tag(context, record)
-                _hand_over(context, record)
-
-
-_captures = 0
-
-# The replacements in charge.
-_tees: List[_Tee] = []
-
-
-class PrintCapture:
-    """Keeps what blocks print, line by line, as records of ``blaze.print``: INFO for stdout, WARNING for stderr.
-
-    Everything is written through to the original streams, and outside steps that is all. The
-    captures of a process share one replacement of sys.stdout and sys.stderr. Blank lines are not
-    kept; of a line that was rewritten with a carriage return, the last state is.
-    """
-
-    def __init__(self) -> None:
-        self._installed = False
-
-    def install(self) -> None:
-        """Begin. A second call on the same object does nothing."""
-        global _captures
-        guard_forks()
-        with tree_lock:
-            if self._installed:
-                return
-            self._installed = True
-            _captures += 1
-            for name, level in (("stdout", logging.INFO), ("stderr", logging.WARNING)):
-                stream = getattr(sys, name)
-                if stream is None:  # a program without a console
-                    continue
-                if not isinstance(stream, _Tee):
-                    stream = _Tee(stream, level)
-                    setattr(sys, name, stream)
-                if stream not in _tees:
-                    _tees.append(stream)
-
-    def uninstall(self) -> None:
-        """End. The last capture restores the streams, unless others have replaced them meanwhile."""
-        global _captures
-        with tree_lock:
-            if not self._installed:
-                return
-            self._installed = False
-            _captures -= 1
-            if _captures:
-                return
-            _tees.clear()
-            for name in ("stdout", "stderr"):
-                stream = getattr(sys, name)
-                if isinstance(stream, _Tee):
-                    stream.forget()
-                    setattr(sys, name, stream.stream)
-
-    def __enter__(self) -> PrintCapture:
-        self.install()
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self.uninstall()
-
-
-def flush_prints(context: StepContext) -> None:
-    """Keep what the step printed without a newline at the end. For the engine, when an attempt ends."""
-    for tee in list(_tees):
-        tee.finish(context)
-
-
-def console(stream: Any) -> Any:
-    """The stream behind a :class:`PrintCapture`: what Blaze itself writes is not captured."""
-    return stream.stream if isinstance(stream, _Tee) else stream

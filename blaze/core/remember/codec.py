@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import pickle
-import reprlib
 from pathlib import Path
 from typing import Any
 
 from ..ground.errors import StateError
+from ..ground.picture import Picture
 
 #: Pickles up to this many bytes stand in the database; larger ones in ``results/``.
 INLINE_LIMIT = 64 * 1024
@@ -26,38 +26,7 @@ class NotStorable(Exception):
     """The output can't be pickled; the message says why."""
 
 
-class Preview(reprlib.Repr):
-    """A bounded ``repr``: it never looks at more than a few items of a container."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = 6
-        self.maxdict = 6
-        self.maxstring = self.maxother = 120
-        self.maxlong = 60
-        self.maxlevel = 4
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        """Anything else: its own ``repr``, clipped; a failing one is named, not raised."""
-        try:
-            text = repr(x)
-        except BaseException as error:  # the user's code
-            return f"<{type(x).__name__}: repr() raised {type(error).__name__}>"
-        return text if len(text) <= self.maxother else text[: self.maxother - 3] + "..."
-
-    def repr_bytes(self, x: Any, level: int) -> str:
-        """Bytes and their kin: only what is shown is looked at."""
-        size = len(x)
-        return repr(x) if size <= self.maxstring else f"{x[: self.maxstring // 2]!r}... ({size} bytes)"
-
-    repr_bytearray = repr_memoryview = repr_bytes
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Integers beyond the interpreter's limit of digits are told by their size."""
-        return repr(x) if x.bit_length() < 4096 else f"<int of {x.bit_length()} bits>"
-
-
-_preview = Preview()
+_preview = Picture(levels=4, shown=6, long=120, longest_int=60)
 _PLAIN = frozenset({float, bool, type(None)})
 _WIDE = 1 << 64
 _SHORT = 6

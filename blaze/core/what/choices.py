@@ -8,7 +8,7 @@ from typing import Any, List, Tuple, Type
 from ..ground.errors import Fault
 from ..ground.names import did_you_mean
 from .annotations import spell
-from .checker import Checker, clipped, mismatch
+from .checker import Checker, Walk, clipped, mismatch
 
 #: Choices listed in an error text.
 _MAX_LISTED = 10
@@ -20,10 +20,10 @@ def enum_checker(cls: Type[Enum]) -> Checker:
     """A member; or its value, of the very same type; or its name."""
     spelling = spell(cls)
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         return isinstance(value, cls)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
         if isinstance(value, cls):
             return value
         member = find_member(cls, value)
@@ -44,11 +44,11 @@ def literal_checker(annotation: Any, values: Tuple[Any, ...]) -> Checker:
     spelling = spell(annotation)
     members = [value for value in values if isinstance(value, Enum)]
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         return any(_same(value, choice) for choice in values)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if fits(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if fits(value, walk):
             return value
         for member in members:
             if find_member(type(member), value) is member:

@@ -14,10 +14,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 from ..ground.errors import Fault
 from .annotations import is_empty_tuple, spell
 from .checker import (
-    MAX_DEPTH,
     MAX_FAULTS,
     Checker,
-    TooDeep,
+    Walk,
     all_fit,
     anything,
     at_element,
@@ -74,24 +73,17 @@ _MAPPINGS = (
 )
 
 
-def _descend(depth: int) -> int:
-    if depth >= MAX_DEPTH:
-        raise TooDeep
-    return depth + 1
-
-
 def convert_each(
-    values: Iterable[Any], checkers: Iterable[Checker], path: str, faults: List[Fault], depth: int
+    values: Iterable[Any], checkers: Iterable[Checker], path: str, faults: List[Fault], walk: Walk
 ) -> Tuple[List[Any], bool]:
     """The elements converted, and whether any of them changed. Stops after :data:`MAX_FAULTS` faults."""
-    depth = _descend(depth)
     converted: List[Any] = []
     changed = False
     before = len(faults)
     numbered = not isinstance(values, (set, frozenset))
     for index, (value, checker) in enumerate(zip(values, checkers)):
         where = f"{path}[{index}]" if numbered else at_element(path, value)
-        result = checker.convert(value, where, faults, depth)
+        result = checker.convert(value, where, faults, walk)
         changed = changed or result is not value
         converted.append(result)
         if len(faults) - before >= MAX_FAULTS:
@@ -107,28 +99,40 @@ def _collection_checker(spelling: str, cls: type, element: Optional[Checker], fr
     unchecked = element is None
     inner = element or anything()
 
-    def fits(value: Any, depth: int) -> bool:
-        if not is_instance(value, depth):
+    def fits(value: Any, walk: Walk) -> bool:
+        if not is_instance(value, walk):
             return False
-        return unchecked or not isinstance(value, _WALKABLE) or all_fit(inner, value, _descend(depth))
+        if unchecked or not isinstance(value, _WALKABLE):
+            return True
+        if not inner.flat:
+            return walk.fits(fits_inside, value)
+        walk.require(1)
+        return all_fit(inner, value, walk)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        right = is_instance(value, depth)
+    def fits_inside(value: Any, walk: Walk) -> bool:
+        return all_fit(inner, value, walk)
+
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        right = is_instance(value, walk)
         if not right and not (from_list and isinstance(value, list)):
             faults.append(mismatch(path, spelling, value))
             return value
         if right and not isinstance(value, _REBUILT):
-            if not fits(value, depth):
+            if not fits(value, walk):
                 faults.append(mismatch(path, spelling, value))
             return value
+        return walk.convert(convert_inside, value, path, faults)
+
+    def convert_inside(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        right = is_instance(value, walk)
         before = len(faults)
-        elements, changed = convert_each(value, _repeat(inner), path, faults, depth)
+        elements, changed = convert_each(value, _repeat(inner), path, faults, walk)
         if len(faults) > before or (right and not changed):
             return value
         return _rebuild(elements, value, None if right else from_list, path, spelling, faults)
 
     exact = (cls,) if unchecked else ()
-    return Checker(spelling, exact, fits, convert)
+    return Checker(spelling, exact, fits, convert, flat=unchecked)
 
 
 def _repeat(checker: Checker) -> Iterable[Checker]:
@@ -163,45 +167,57 @@ def _tuple_checker(annotation: Any, args: Tuple[Any, ...], of: CompileAnnotation
         return _collection_checker(spelling, tuple, None, tuple)
     checkers = [of(arg) for arg in args]
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         if not isinstance(value, tuple) or len(value) != len(checkers):
             return False
-        depth = _descend(depth)
-        return all(checker.fits(element, depth) for checker, element in zip(checkers, value))
+        return walk.fits(fits_inside, value)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
+    def fits_inside(value: Any, walk: Walk) -> bool:
+        return all(checker.fits(element, walk) for checker, element in zip(checkers, value))
+
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
         if not isinstance(value, (tuple, list)):
             faults.append(mismatch(path, spelling, value))
             return value
         if len(value) != len(checkers):
             faults.append(mismatch(path, f"{spelling}, {len(checkers)} long", value, f", {len(value)} long"))
             return value
-        elements, changed = convert_each(value, checkers, path, faults, depth)
+        return walk.convert(convert_inside, value, path, faults)
+
+    def convert_inside(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        elements, changed = convert_each(value, checkers, path, faults, walk)
         return value if isinstance(value, tuple) and not changed else tuple(elements)
 
-    return Checker(spelling, (), fits, convert)
+    return Checker(spelling, (), fits, convert, flat=False)
 
 
 def _mapping_checker(spelling: str, cls: type, key: Checker, value: Checker) -> Checker:
     is_instance = instance_of(cls)
 
-    def fits(mapping: Any, depth: int) -> bool:
-        if not is_instance(mapping, depth):
+    def fits(mapping: Any, walk: Walk) -> bool:
+        if not is_instance(mapping, walk):
             return False
         if not isinstance(mapping, dict):
             return True
-        depth = _descend(depth)
-        return all_fit(key, mapping, depth) and all_fit(value, mapping.values(), depth)
+        if not (key.flat and value.flat):
+            return walk.fits(fits_inside, mapping)
+        walk.require(1)
+        return fits_inside(mapping, walk)
 
-    def convert(mapping: Any, path: str, faults: List[Fault], depth: int) -> Any:
+    def fits_inside(mapping: Any, walk: Walk) -> bool:
+        return all_fit(key, mapping, walk) and all_fit(value, mapping.values(), walk)
+
+    def convert(mapping: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
         ordered = cls is collections.OrderedDict and type(mapping) is dict
-        if not is_instance(mapping, depth) and not ordered:
+        if not is_instance(mapping, walk) and not ordered:
             faults.append(mismatch(path, spelling, mapping))
             return mapping
-        if not isinstance(mapping, dict):
-            return mapping
+        return walk.convert(convert_inside, mapping, path, faults) if isinstance(mapping, dict) else mapping
+
+    def convert_inside(mapping: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        ordered = cls is collections.OrderedDict and type(mapping) is dict
         before = len(faults)
-        converted, changed = _convert_items(mapping, key, value, path, faults, _descend(depth))
+        converted, changed = _convert_items(mapping, key, value, path, faults, walk)
         if len(faults) > before or not (changed or ordered):
             return mapping
         if ordered:
@@ -213,11 +229,11 @@ def _mapping_checker(spelling: str, cls: type, key: Checker, value: Checker) -> 
         copy.update(converted)
         return copy
 
-    return Checker(spelling, (), fits, convert)
+    return Checker(spelling, (), fits, convert, flat=False)
 
 
 def _convert_items(
-    mapping: Dict[Any, Any], key: Checker, value: Checker, path: str, faults: List[Fault], depth: int
+    mapping: Dict[Any, Any], key: Checker, value: Checker, path: str, faults: List[Fault], walk: Walk
 ) -> Tuple[Dict[Any, Any], bool]:
     converted: Dict[Any, Any] = {}
     changed = False
@@ -225,11 +241,11 @@ def _convert_items(
     for name, item in mapping.items():
         new_name = name
         where = at_key(path, name)
-        if not key.fits(name, depth):
+        if not key.fits(name, walk):
             wrong: List[Fault] = []
-            new_name = key.convert(name, where, wrong, depth)
+            new_name = key.convert(name, where, wrong, walk)
             faults.extend(Fault(fault.where, f"the key: {fault.what}") for fault in wrong)
-        new_item = value.convert(item, where, faults, depth)
+        new_item = value.convert(item, where, faults, walk)
         changed = changed or new_name is not name or new_item is not item
         try:
             twice = new_name is not name and new_name in converted

@@ -17,7 +17,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Tuple, get_args, get_ori
 
 from ..ground.errors import Fault
 from .annotations import bare, hints_of, is_alias, is_class, is_literal, is_union, spell, unwrapped
-from .checker import MAX_DEPTH, Checker, TooDeep, anything, mismatch, only_instances
+from .checker import MAX_DEPTH, Checker, TooDeep, Walk, anything, mismatch, only_instances
 from .choices import enum_checker, literal_checker
 from .containers import container_checker
 from .records import fields_of_model, record_checker, text_of
@@ -56,9 +56,10 @@ def convert(value: Any, annotation: Any, path: str, faults: List[Fault]) -> Any:
     """
     try:
         checker = checker_of(annotation)
-        if checker.fits(value, 0):
+        walk = Walk()
+        if checker.fits(value, walk):
             return value
-        return checker.convert(value, path, faults, 0)
+        return checker.convert(value, path, faults, walk)
     except (TooDeep, RecursionError):
         faults.append(Fault(path, f"it is nested deeper than {MAX_DEPTH} levels, or contains itself"))
         return value
@@ -141,7 +142,7 @@ def _type_checker(annotation: Any, args: Tuple[Any, ...]) -> Checker:
     base = bare(args[0]) if args else Any
     any_class = not is_class(base) or _says_nothing(base)
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         if not isinstance(value, type):
             return False
         try:
@@ -151,8 +152,8 @@ def _type_checker(annotation: Any, args: Tuple[Any, ...]) -> Checker:
         except Exception:  # a metaclass's own __subclasscheck__
             return True
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if not fits(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if not fits(value, walk):
             faults.append(mismatch(path, spelling, value))
         return value
 
@@ -168,8 +169,9 @@ def _alias_checker(alias: Any) -> Checker:
     return Checker(
         spell(alias),
         (),
-        lambda value, depth: target().fits(value, depth),
-        lambda value, path, faults, depth: target().convert(value, path, faults, depth),
+        lambda value, walk: target().fits(value, walk),
+        lambda value, path, faults, walk: target().convert(value, path, faults, walk),
+        flat=False,
     )
 
 
@@ -178,16 +180,19 @@ def _union_checker(annotation: Any, members: List[Checker]) -> Checker:
     spelling = spell(annotation)
     exact: FrozenSet[type] = frozenset().union(*(member.exact for member in members))
 
-    def fits(value: Any, depth: int) -> bool:
-        return any(member.fits(value, depth) for member in members)
+    def fits(value: Any, walk: Walk) -> bool:
+        for member in members:  # noqa: SIM110 - a generator would be one more frame for each level
+            if member.fits(value, walk):
+                return True
+        return False
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if fits(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if fits(value, walk):
             return value
         inside: List[List[Fault]] = []
         for member in members:
             wrong: List[Fault] = []
-            converted = member.convert(value, path, wrong, depth)
+            converted = member.convert(value, path, wrong, walk)
             if not wrong:
                 return converted
             if all(fault.where != path for fault in wrong):
@@ -199,4 +204,4 @@ def _union_checker(annotation: Any, members: List[Checker]) -> Checker:
             faults.append(mismatch(path, spelling, value))
         return value
 
-    return Checker(spelling, exact, fits, convert)
+    return Checker(spelling, exact, fits, convert, flat=all(member.flat for member in members))

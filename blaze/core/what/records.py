@@ -20,7 +20,7 @@ from .annotations import (
     signature_of,
     spell,
 )
-from .checker import MAX_DEPTH, Checker, TooDeep, at_key, clipped, instance_of, mismatch, shown
+from .checker import Checker, Convert, Walk, at_key, clipped, instance_of, mismatch, shown_at
 from .containers import CompileAnnotation, convert_each
 
 
@@ -60,17 +60,37 @@ def record_checker(cls: Any, of: CompileAnnotation) -> Optional[Checker]:
 
 
 def _dataclass_checker(cls: Any, of: CompileAnnotation) -> Checker:
-    spelling = spell(cls)
-    is_instance = instance_of(cls)
     fields = _Fields(cls, of, arguments_of)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if is_instance(value, depth):
+    def build(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        return _build(cls, fields.all(), value, path, faults, walk)
+
+    return _built_from_dicts(cls, build)
+
+
+def _model_checker(cls: Any) -> Checker:
+    def build(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        try:
+            return cls.model_validate(value)
+        except Exception as error:
+            faults.extend(_faults_of_error(error, path, spell(cls)))
+            return value
+
+    return _built_from_dicts(cls, build)
+
+
+def _built_from_dicts(cls: Any, build: Convert) -> Checker:
+    """The check of a class of which ``build`` makes an instance from a dict."""
+    spelling = spell(cls)
+    is_instance = instance_of(cls)
+
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if is_instance(value, walk):
             return value
         if not isinstance(value, dict):
             faults.append(mismatch(path, f"{spelling} or a dict of its fields", value))
             return value
-        return _build(cls, fields.all(), value, path, faults, depth)
+        return walk.convert(build, value, path, faults)
 
     return Checker(spelling, (cls,), is_instance, convert)
 
@@ -92,14 +112,17 @@ def _named_tuple_checker(cls: Any, of: CompileAnnotation) -> Checker:
     is_instance = instance_of(cls)
     fields = _Fields(cls, of, lambda cls: {name: name not in cls._field_defaults for name in cls._fields})
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if is_instance(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if is_instance(value, walk):
             return value
-        if isinstance(value, dict):
-            return _build(cls, fields.all(), value, path, faults, depth)
-        if not isinstance(value, list):
+        if not isinstance(value, (dict, list)):
             faults.append(mismatch(path, f"{spelling} or a dict of its fields", value))
             return value
+        return walk.convert(build, value, path, faults)
+
+    def build(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if isinstance(value, dict):
+            return _build(cls, fields.all(), value, path, faults, walk)
         known = fields.all()
         least = sum(field.required for field in known.values())
         if not least <= len(value) <= len(known):
@@ -107,7 +130,7 @@ def _named_tuple_checker(cls: Any, of: CompileAnnotation) -> Checker:
             faults.append(mismatch(path, f"{spelling}, {wanted} fields", value, f", {len(value)} long"))
             return value
         before = len(faults)
-        elements, _ = convert_each(value, [field.checker for field in known.values()], path, faults, depth)
+        elements, _ = convert_each(value, [field.checker for field in known.values()], path, faults, walk)
         return value if len(faults) > before else _make(cls, elements, {}, value, path, faults)
 
     return Checker(spelling, (cls,), is_instance, convert)
@@ -117,30 +140,34 @@ def _typed_dict_checker(cls: Any, of: CompileAnnotation) -> Checker:
     spelling = spell(cls)
     fields = _Fields(cls, of, _typed_dict_fields)
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         if not isinstance(value, dict):
             return False
-        if depth >= MAX_DEPTH:
-            raise TooDeep
+        return walk.fits(fits_inside, value)
+
+    def fits_inside(value: Any, walk: Walk) -> bool:
         known = fields.all()
         if not known.keys() >= value.keys():
             return False
         return all(
-            field.checker.fits(value[name], depth + 1) if name in value else not field.required
+            field.checker.fits(value[name], walk) if name in value else not field.required
             for name, field in known.items()
         )
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
         if not isinstance(value, dict):
             faults.append(mismatch(path, f"{spelling}, a dict", value))
             return value
+        return walk.convert(convert_inside, value, path, faults)
+
+    def convert_inside(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
         before = len(faults)
-        converted = _convert_fields(spelling, fields.all(), value, path, faults, depth, at_key)
+        converted = _convert_fields(spelling, fields.all(), value, path, faults, walk, at_key)
         if len(faults) > before or all(converted[name] is value[name] for name in value):
             return value
         return {name: converted[name] for name in value}
 
-    return Checker(spelling, (), fits, convert)
+    return Checker(spelling, (), fits, convert, flat=False)
 
 
 def _typed_dict_fields(cls: Any) -> Dict[str, bool]:
@@ -154,31 +181,12 @@ def _typed_dict_fields(cls: Any) -> Dict[str, bool]:
     return required
 
 
-def _model_checker(cls: Any) -> Checker:
-    spelling = spell(cls)
-    is_instance = instance_of(cls)
-
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if is_instance(value, depth):
-            return value
-        if not isinstance(value, dict):
-            faults.append(mismatch(path, f"{spelling} or a dict of its fields", value))
-            return value
-        try:
-            return cls.model_validate(value)
-        except Exception as error:
-            faults.extend(_faults_of_error(error, path, spelling))
-            return value
-
-    return Checker(spelling, (cls,), is_instance, convert)
-
-
 def _build(
-    cls: Any, fields: Mapping[str, _Field], value: Mapping[Any, Any], path: str, faults: List[Fault], depth: int
+    cls: Any, fields: Mapping[str, _Field], value: Mapping[Any, Any], path: str, faults: List[Fault], walk: Walk
 ) -> Any:
     """An instance of a dataclass or NamedTuple, or ``value`` itself and faults."""
     before = len(faults)
-    converted = _convert_fields(spell(cls), fields, value, path, faults, depth, at_field)
+    converted = _convert_fields(spell(cls), fields, value, path, faults, walk, at_field)
     return value if len(faults) > before else _make(cls, (), converted, value, path, faults)
 
 
@@ -193,11 +201,9 @@ def _convert_fields(
     value: Mapping[Any, Any],
     path: str,
     faults: List[Fault],
-    depth: int,
+    walk: Walk,
     at: Callable[[str, Any], str],
 ) -> Dict[str, Any]:
-    if depth >= MAX_DEPTH:
-        raise TooDeep
     converted: Dict[str, Any] = {}
     for name, item in value.items():
         field = fields.get(name)
@@ -206,7 +212,7 @@ def _convert_fields(
             known = "" if near else f"; it has {', '.join(fields) if fields else 'none'}"
             faults.append(Fault(at(path, name), f"{spelling} has no field {clipped(name)}{near}{known}"))
         else:
-            converted[name] = field.checker.convert(item, at(path, name), faults, depth + 1)
+            converted[name] = field.checker.convert(item, at(path, name), faults, walk)
     for name, field in fields.items():
         if field.required and name not in value:
             faults.append(Fault(at(path, name), f"is missing; {spelling} needs it ({field.checker.spelling})"))
@@ -231,7 +237,11 @@ def _faults_of_error(error: Exception, path: str, spelling: str) -> List[Fault]:
             where = path
             for part in entry.get("loc", ()):
                 where = f"{where}[{part}]" if isinstance(part, int) else at_field(where, part)
-            got = "" if entry.get("type") == "missing" or "input" not in entry else f", got {shown(entry['input'])}"
+            got = (
+                ""
+                if entry.get("type") == "missing" or "input" not in entry
+                else f", got {shown_at(where, entry['input'])}"
+            )
             faults.append(Fault(where, f"{entry['msg']}{got}"))
     except Exception:  # no .errors(), or in another form
         faults = []

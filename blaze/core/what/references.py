@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 from ..ground.errors import Fault, ReferenceFailed
@@ -96,9 +96,9 @@ def compile_value(
         return Value(_walker(reference, source, parameter), None, None, (source,))
     if not isinstance(value, (list, tuple, dict, *_FLAT)):
         return Value(None, value, None, ())
-    sources: Set[int] = set()
+    containers = _Containers(index, step, where, parameter, faults, share)
     try:
-        template = _compile_container(value, index, step, where, parameter, faults, sources, share, 0)
+        template = containers.compile(value)
     except _TooDeep:
         faults.append(
             Fault(where, f"parameter {quoted(parameter)} is nested deeper than {MAX_DEPTH} levels, or contains itself")
@@ -106,9 +106,9 @@ def compile_value(
         return Value(None, None, None, ())
     if template is None:
         return Value(None, value, None, ())
-    if not sources:
+    if not containers.sources:
         return Value(None if share else template, template(Outputs(0)), None, ())
-    return Value(template, None, None, tuple(sorted(sources)))
+    return Value(template, None, None, tuple(sorted(containers.sources)))
 
 
 def copied(value: Any) -> Any:
@@ -167,54 +167,105 @@ _FLAT = (set, bytearray)
 _PLAIN = frozenset({int, float, bool, type(None)})
 
 
-def _compile_container(
-    value: Any,
-    index: Mapping[str, int],
-    step: str,
-    where: str,
-    parameter: str,
-    faults: List[Fault],
-    sources: Set[int],
-    share: bool,
-    depth: int,
-) -> Optional[Template]:
-    """A template for a list, tuple, dict or string; None for what may be handed on as it is."""
-    if isinstance(value, str):
-        if not value.startswith("@"):
+class _Node(NamedTuple):
+    """A container that is made anew at each call, and where in it something has to be put."""
+
+    original: Any
+    #: Key or position, and what gives the value that stands there.
+    templates: List[Tuple[Any, Template]]
+    #: Key or position, and the number of the node that stands there.
+    nodes: List[Tuple[Any, int]]
+
+
+class _Containers:
+    """Compiles the lists, dicts, tuples and sets of one parameter to nodes, those inside before those around them.
+
+    What stands in several places is one node: it is compiled once, made once at each call,
+    and stands in several places of what the call gets.
+    """
+
+    def __init__(
+        self,
+        index: Mapping[str, int],
+        step: str,
+        where: str,
+        parameter: str,
+        faults: List[Fault],
+        share: bool,
+    ) -> None:
+        self.sources: Set[int] = set()
+        self._share = share
+        self._text: Callable[[str], Value] = lambda text: compile_value(
+            text, index, step, where, parameter, faults, share=share
+        )
+        self._nodes: List[_Node] = []
+        # By id: the number, the levels that are inside, and the container, kept so that its id stays its own.
+        self._known: Dict[int, Tuple[Optional[int], int, Any]] = {}
+
+    def compile(self, value: Any) -> Optional[Template]:
+        """A template for a container; None for what may be handed on as it is."""
+        number, _ = self._number(value, 0)
+        return None if number is None else _filled(self._nodes)
+
+    def _number(self, value: Any, depth: int) -> Tuple[Optional[int], int]:
+        """The number of a container's node, None if it needs none, and how many levels it has."""
+        flat = isinstance(value, _FLAT)
+        if depth >= MAX_DEPTH and not flat:
+            raise _TooDeep
+        known = self._known.get(id(value))
+        if known is not None:
+            number, levels, _ = known
+            if depth + levels > MAX_DEPTH:
+                raise _TooDeep
+            return number, levels
+        node = _Node(value, [], [])
+        levels = 0 if flat else 1
+        for key, item in () if flat else _items(value):
+            if isinstance(item, str):
+                template = self._leaf(item)
+                if template is not None:
+                    node.templates.append((key, template))
+            elif type(item) not in _PLAIN and isinstance(item, (list, tuple, dict, *_FLAT)):
+                inner, inside = self._number(item, depth + 1)
+                levels = max(levels, inside + 1)
+                if inner is not None:
+                    node.nodes.append((key, inner))
+        as_it_is = not node.templates and not node.nodes and (self._share or isinstance(value, tuple))
+        number = None if as_it_is else len(self._nodes)
+        if number is not None:
+            self._nodes.append(node)
+        self._known[id(value)] = (number, levels, value)
+        return number, levels
+
+    def _leaf(self, text: str) -> Optional[Template]:
+        if not text.startswith("@"):
             return None
-        compiled = compile_value(value, index, step, where, parameter, faults, share=share)
-        sources.update(compiled.sources)
+        compiled = self._text(text)
+        self.sources.update(compiled.sources)
         if compiled.whole is not None:
-            whole = compiled.whole
-            return lambda outputs: outputs[whole]
-        if compiled.template is not None:
-            return compiled.template
-        return _constant(compiled.constant)
-    if not isinstance(value, (list, tuple, dict)):
-        return (lambda outputs: _shallow(value)) if isinstance(value, _FLAT) and not share else None
-    if depth >= MAX_DEPTH:
-        raise _TooDeep
-    templates = [
-        (key, _compile_container(item, index, step, where, parameter, faults, sources, share, depth + 1))
-        for key, item in _items(value)
-        if type(item) not in _PLAIN
-    ]
-    dynamic = [(key, template) for key, template in templates if template is not None]
-    if isinstance(value, tuple):
-        return (lambda outputs: _remade(value, _filled(list(value), dynamic, outputs))) if dynamic else None
-    if not dynamic and share:
-        return None
-    return lambda outputs: _filled(_shallow(value), dynamic, outputs)
+            return itemgetter(compiled.whole)
+        return compiled.template or _constant(compiled.constant)
 
 
 def _constant(value: Any) -> Template:
     return lambda outputs: value
 
 
-def _filled(fresh: Any, dynamic: List[Tuple[Any, Template]], outputs: Outputs) -> Any:
-    for key, template in dynamic:
-        fresh[key] = template(outputs)
-    return fresh
+def _filled(nodes: List[_Node]) -> Template:
+    """Makes each node's container, the outermost last."""
+
+    def fill(outputs: Outputs) -> Any:
+        made: List[Any] = []
+        for original, templates, inner in nodes:
+            fresh = list(original) if isinstance(original, tuple) else _shallow(original)
+            for key, template in templates:
+                fresh[key] = template(outputs)
+            for key, number in inner:
+                fresh[key] = made[number]
+            made.append(_remade(original, fresh) if isinstance(original, tuple) else fresh)
+        return made[-1]
+
+    return fill
 
 
 def _find(

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..ground.errors import Fault
 from .annotations import spell
-from .checker import Checker, mismatch, only_instances
+from .checker import Checker, Walk, mismatch, only_instances
 
 #: Makes another type of a JSON value; ValueError, TypeError, ArithmeticError or NotImplementedError if it can't.
 Parse = Callable[[Any], Any]
@@ -38,11 +38,11 @@ def scalar_checker(cls: Any) -> Optional[Checker]:
 
 
 def _number(cls: type, *accepted: type) -> Checker:
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         return isinstance(value, accepted) and not isinstance(value, bool)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if not fits(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if not fits(value, walk):
             faults.append(mismatch(path, cls.__name__, value))
         return value
 
@@ -55,11 +55,11 @@ def _converting(
     """The check of a type to which JSON values of the types ``sources`` are converted; ``form`` says how they look."""
     spelling = spell(cls)
 
-    def fits(value: Any, depth: int) -> bool:
+    def fits(value: Any, walk: Walk) -> bool:
         return isinstance(value, cls) and not isinstance(value, unless)
 
-    def convert(value: Any, path: str, faults: List[Fault], depth: int) -> Any:
-        if fits(value, depth):
+    def convert(value: Any, path: str, faults: List[Fault], walk: Walk) -> Any:
+        if fits(value, walk):
             return value
         if isinstance(value, sources) and not isinstance(value, bool):
             try:
