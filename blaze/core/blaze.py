@@ -15,6 +15,7 @@ from .ground.clock import Clock
 from .ground.errors import BlazeError, Fault, NotFound, StateError, ValidationError
 from .ground.names import name_fault
 from .seq import BlazeSequence
+from .what.checker import shown
 from .what.options import DURABILITIES, check_choice, check_count, check_delay, executor_faults
 
 # What runs and records is imported when a scheduler is first used: a program that only
@@ -337,10 +338,10 @@ def _check_arguments(
     whats = [
         None
         if blocks is None or isinstance(blocks, BlazeBlock)
-        else f"blaze_blocks is a BlazeBlock, got {blocks!r:.60}",
+        else f"blaze_blocks is a BlazeBlock, got {shown(blocks)}",
         None
         if sequences is None or isinstance(sequences, BlazeSequence)
-        else f"sequences is a BlazeSequence, got {sequences!r:.60}",
+        else f"sequences is a BlazeSequence, got {shown(sequences)}",
         check_count("max_workers", max_workers) or (None if max_workers else "max_workers is at least 1, got 0"),
         check_delay("loop_interval", loop_interval),
         check_delay("grace", grace),

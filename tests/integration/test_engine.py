@@ -1004,8 +1004,8 @@ def test_progress_is_told_while_the_block_runs(scheduled, bench):
     wait(told)
     clock.advance(1)
     clock.advance(1)
-    record = scheduler.state.steps(handle.run_id)[0]
-    assert record.status is BlockStatus.RUNNING and record.progress == (3, 10)
+    wait_until(lambda: scheduler.state.steps(handle.run_id)[0].progress == (3, 10), "the record of the progress")
+    assert scheduler.state.steps(handle.run_id)[0].status is BlockStatus.RUNNING
     assert scheduler.state.find_run(handle.run_id).status is RunStatus.RUNNING
     go.set()
     assert handle.result(PATIENCE).ok

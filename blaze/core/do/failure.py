@@ -7,7 +7,6 @@ user's code: whatever that raises, SystemExit included, is named in the story in
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import traceback
@@ -17,10 +16,8 @@ from types import TracebackType
 from typing import Any, List, NamedTuple, Optional
 
 from ..ground.errors import BlockCrashed
+from ..ground.picture import MASK, is_secret
 from ..remember.codec import preview
-
-#: Parameters whose values are never shown.
-SECRET = r"(?i)passw|token|secret|api_?key|(^|_)key$|credential|authorization|private"
 
 #: Longest text of one argument and of all, in characters.
 ARGUMENT_LIMIT = 120
@@ -103,22 +100,10 @@ def show_arguments(arguments: Mapping[str, Any]) -> str:
     """``name=value, ...``, clipped; the values of names like password, token, secret and key are masked."""
     shown: List[str] = []
     for name, value in arguments.items():
-        text = "***" if re.search(SECRET, name) else preview(_masked(value))
+        text = MASK if is_secret(name) else preview(value)
         shown.append(f"{name}={text if len(text) <= ARGUMENT_LIMIT else text[: ARGUMENT_LIMIT - 3] + '...'}")
     text = ", ".join(shown)
     return text if len(text) <= ARGUMENTS_LIMIT else text[: ARGUMENTS_LIMIT - 3] + "..."
-
-
-def _masked(value: Any, depth: int = 0) -> Any:
-    """The first items of nested dicts with their secrets masked; other values as they are."""
-    if type(value) is dict and depth < 4:
-        return {
-            key: "***" if isinstance(key, str) and re.search(SECRET, key) else _masked(item, depth + 1)
-            for key, item in list(value.items())[:10]
-        }
-    if type(value) is list and depth < 4:
-        return [_masked(item, depth + 1) for item in value[:10]]
-    return value
 
 
 def user_frames(error: BaseException) -> str:

@@ -233,11 +233,16 @@ class ChildPool:
         try:
             record = logging.makeLogRecord(plain)
             record.__dict__.update(tags_of(context))
+            logger = logging.getLogger(record.name)
+            passed = logger.filter(record)
+            if not passed:
+                return
+            if isinstance(passed, logging.LogRecord):  # since Python 3.12 a filter may give another one
+                record = passed
             if on_log is not None:
                 on_log(context, record)
-            logger = logging.getLogger(record.name)
-            if logger.isEnabledFor(record.levelno):
-                logger.handle(record)
+            if not logger.disabled and logger.isEnabledFor(record.levelno):
+                logger.callHandlers(record)
         except Exception:  # whoever listens fails, not the block
             logging.Handler().handleError(logging.makeLogRecord(plain))
 

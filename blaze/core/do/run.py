@@ -15,8 +15,8 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, List, Optional, Tuple
 
-from ..ground.capture import flush_prints
 from ..ground.errors import BlazeError, RunSuspended, StateError, StepTimeout
+from ..ground.prints import flush_prints
 from ..ground.status import BlockStatus, RunStatus
 from ..what.plan import Step
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call

@@ -36,7 +36,7 @@ class RunState:
     """The state of one execution. ``lock`` protects the arrays."""
 
     __slots__ = (
-        "engine", "plan", "info", "key", "lock", "context", "steps", "final", "statuses", "reasons", "attempts",
+        "engine", "plan", "info", "key", "lock", "context", "final", "statuses", "reasons", "attempts",
         "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
         "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "ending", "on_log",
         "log", "row", "rows", "ends", "retrying",

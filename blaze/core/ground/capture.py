@@ -24,7 +24,6 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, cast
 
 from .context import running
 from .keeping import Tags, complain, complain_again, guard_forks, hand_over, keeps, tag, tree_lock
-from .prints import flush_prints as flush_prints
 
 #: Level down to which records made inside a step are kept.
 KEEP_LEVEL = logging.INFO

@@ -17,10 +17,9 @@ from itertools import islice
 from typing import Any, Dict, Iterable, List, Tuple
 
 #: Names of parameters, fields and dict keys whose values are never shown.
-SECRET = re.compile(
-    r"passw|passphrase|passcode|token|secret|api_?key|access_?key|(^|_)(key|pass|pwd)$"
-    r"|credential|authorization|bearer|cookie|private",
-    re.IGNORECASE,
+SECRET = (
+    r"(?i)passw|passphrase|passcode|token|secret|api_?key|access_?key|(^|_)(key|pass|pwd)$"
+    r"|credential|authorization|bearer|cookie|private"
 )
 #: What stands in place of a secret.
 MASK = "***"
@@ -52,7 +51,7 @@ _GENERATED = (vars(dataclasses), vars(reprlib))
 
 def is_secret(name: object) -> bool:
     """Whether what has this name is not to be shown."""
-    return isinstance(name, str) and SECRET.search(name) is not None
+    return isinstance(name, str) and re.search(SECRET, name) is not None
 
 
 class Picture(reprlib.Repr):
