@@ -29,6 +29,7 @@ from blaze import (
     BlazeError,
     BlockStatus,
     NotFound,
+    Retention,
     Retry,
     RunFailed,
     RunResult,
@@ -37,6 +38,8 @@ from blaze import (
     StepCancelled,
     current,
 )
+from blaze.core import session
+from blaze.core.do import scribe
 from blaze.core.what.declarations import RUN_WHEN
 from tests.integration.workbench import PATIENCE, HandClock, Way, keep, wait, wait_until, within_patience
 
@@ -1598,3 +1601,18 @@ def test_a_scheduler_runs_what_is_triggered_before_it_is_started(tmp_path, bench
         assert scheduler.run("seq", timeout=PATIENCE).ok
     finally:
         scheduler.stop()
+
+
+def test_a_stream_of_short_runs_is_pruned_while_it_flows(bench, tmp_path, monkeypatch):
+    """R47. A run is seldom seen going on by who looks now and then, and still leaves its history behind."""
+    monkeypatch.setattr(session, "TIDY_EVERY_BUSY", 0.0)
+    monkeypatch.setattr(scribe, "TIDY_EVERY", 0.0)
+    bench.step("a", one)
+    bench.sequence()
+    with Blaze(
+        sequences=bench.sequences, state_dir=tmp_path / "state", durability="memory", retention=Retention(runs=20)
+    ) as scheduler:
+        made, end = 0, time.monotonic() + PATIENCE
+        while made < 100 or scheduler._session.journal.read("SELECT count(*) FROM runs")[0][0] > made // 2:
+            assert scheduler.run("seq").ok and time.monotonic() < end
+            made += 1

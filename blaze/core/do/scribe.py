@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Optional
 
 from .pool import Item
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 CHECK_FILE_EVERY = 10.0
 #: Seconds between two offers to tidy up while something runs.
 TIDY_EVERY = 1.0
+#: Seconds that it does so at a time, if there is much; a fifth of the time from one look to the next.
+TIDY_FOR = 0.01
 
 log = logging.getLogger("blaze.engine")
 
@@ -58,7 +61,8 @@ class Scribe:
             self.wake()
 
     def _tidies(self, now: float) -> bool:
-        if not self._engine.tidies or not self._engine.runs:
+        # Not only while a run is seen: many short ones leave as much behind.
+        if not self._engine.tidies:
             return False
         if self._tidy_at is None:
             self._tidy_at = now + TIDY_EVERY
@@ -139,4 +143,8 @@ class Scribe:
         if not idle and not self._tidies(now):
             return
         self._tidy_at = now + TIDY_EVERY
-        self.has_more = self._engine.tidy_up(idle)
+        end = time.monotonic() + TIDY_FOR
+        while True:
+            self.has_more = self._engine.tidy_up(idle)
+            if not self.has_more or time.monotonic() >= end:
+                return

@@ -160,7 +160,7 @@ class Timekeeper:
         engine = self._engine
         if self._stopping:
             wait = 0.01
-        elif busy or engine.journal_waits() or self._scribe.working:
+        elif busy or engine.journal_waits() or self._scribe.working or self._scribe.has_more:
             wait = LOOK_BUSY
         elif engine.runs:
             wait = LOOK_WAITING
