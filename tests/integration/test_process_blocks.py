@@ -358,6 +358,22 @@ def test_log_records_reach_on_log_and_the_loggers_of_the_parent(shared):
     assert stream.getvalue().startswith("with a traceback\nTraceback")
 
 
+def test_the_filters_of_the_parents_logger_see_the_records_before_anybody_keeps_them(shared):
+    heard, logger = [], logging.getLogger(blocks.__name__)
+
+    def redact(record):
+        record.msg, record.args = record.getMessage().replace("words", "***"), ()
+        return "traceback" not in record.msg
+
+    logger.addFilter(redact)
+    try:
+        shared.run(blocks.log_many, {}, step(on_log=lambda context, record: heard.append(record.getMessage())))
+    finally:
+        logger.removeFilter(redact)
+    # Filters of a logger are for what is logged with it, as everywhere in logging.
+    assert heard == ["plain ***", "kept apart", "own logger", "from a thread"]
+
+
 def test_logs_survive_a_block_that_configures_logging(pool):
     heard = []
     pool.run(blocks.configure_logging_and_log, {}, step(on_log=lambda _, record: heard.append(record.getMessage())))

@@ -40,7 +40,8 @@ class Scribe:
         self._active = False
         self._closed = False
         self._idle = False
-        self._retry_write_at = self._check_file_at = 0.0
+        self._retry_write_at = 0.0
+        self._check_file_at = engine.monotonic() + CHECK_FILE_EVERY
         self._tidy_at: Optional[float] = None
         #: Whether there was more to tidy up than was done at once.
         self.has_more = False
