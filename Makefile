@@ -30,7 +30,8 @@ bench: .venv/.test  ## measure the engine against bare loops
 
 lint: .venv/.lint  ## style, format, types and the floors
 	@status=0; \
-	for check in "ruff check" "ruff format --check" "mypy --strict blaze" "lint-imports"; do \
+	for check in "ruff check" "ruff format --check" "mypy --strict blaze" "lint-imports" \
+		"pytest -q tests/unit/test_typing.py"; do \
 		echo "== $$check"; $(BIN)/$$check || status=1; \
 	done; exit $$status
 
