@@ -24,7 +24,7 @@ from blaze import BlazeError, RunStatus, StateError, StateManager, current
 from blaze.core.remember import forks
 from blaze.core.remember import journal as journal_module
 from tests.integration.doomed import Child, die, in_child
-from tests.integration.workbench import PATIENCE, wait, wait_until
+from tests.integration.workbench import PATIENCE, HandClock, wait, wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -231,6 +231,28 @@ def test_a_child_that_is_forked_during_a_checkpoint_does_not_stop_those_to_come(
         thread.join()
         monkeypatch.undo()
         assert checkpoint()
+
+
+def test_what_was_left_pending_while_a_fork_held_the_journal_is_committed_after_it(doomed):
+    """The workers count on whoever has the lock; the clock stands still, so that nobody else comes to look."""
+    running, gate = threading.Event(), threading.Event()
+
+    def gated():
+        running.set()
+        wait(gate)
+
+    doomed.step("gated", gated)
+    doomed.sequence(seq_id="gated")
+    scheduler = doomed.start(clock=HandClock())
+    handle = scheduler.trigger("gated")
+    wait(running)
+    forks._before()
+    try:
+        gate.set()
+        wait_until(lambda: scheduler._session.journal.pending, "the row of the step")
+    finally:
+        forks._after_in_parent()
+    assert handle.result(PATIENCE).ok
 
 
 # ---------------------------------------------------------------------- what a child's end does

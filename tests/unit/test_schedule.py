@@ -369,6 +369,7 @@ def test_known_answers(text: str, zone: str, after: Optional[str], expected: Opt
         (None, "cron text is a str"),
         (b"* * * * *", "cron text is a str"),
         (5, "got int"),
+        (["* * * * *"], "got list"),
     ],
 )
 def test_what_is_no_schedule_is_refused_quickly_with_the_field_and_the_reason(text: Any, told: str) -> None:
@@ -385,6 +386,12 @@ def test_all_fields_that_are_wrong_are_told_at_once() -> None:
     with pytest.raises(ValidationError) as caught:
         Schedule.parse("60 25 0 13 9", "UTC")
     assert [where.split("field ")[1][0] for where, _ in caught.value.errors] == list("12345")
+
+
+@pytest.mark.parametrize("zone", [5, ["UTC"], b"UTC"])
+def test_a_zone_that_is_no_name_is_refused(zone: Any) -> None:
+    with pytest.raises(ValidationError, match="a time zone is an IANA name, got"):
+        Schedule.parse("* * * * *", zone)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berln", "../../etc/passwd", "", "UTC+1", "/etc/localtime", "\x00"])

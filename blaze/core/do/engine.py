@@ -143,7 +143,7 @@ class Engine:
     def flush(self, mine: Optional[Item] = None, *, after_fault: bool = False, wait: bool = False) -> Optional[Item]:
         """Commit what is pending, if nobody else is at it, and let go what waited for it.
 
-        While nothing can be written, only the timekeeper tries again (``after_fault``).
+        While nothing can be written, only the scribe tries again (``after_fault``).
         Who has promised something to a caller ``wait``s until the journal is free.
 
         Whoever appended while another held the lock leaves at once: the holder looks

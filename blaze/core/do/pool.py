@@ -42,6 +42,7 @@ class Worker(threading.Thread):
         #: Closed while the worker is idle; opened to wake it.
         self.gate = threading.Lock()
         self.gate.acquire()
+        #: Asleep, or about to be; nobody may count on it to look at the queue.
         self.parked = False
 
     def run(self) -> None:

@@ -70,7 +70,7 @@ class Journal:
         self.durability = durability
         self.pending: Deque[Entry] = deque()
         #: Protects the connection. Taken without waiting on the hot path.
-        self.lock = lock_out_forks(threading.Lock())
+        self.lock = lock_out_forks(threading.Lock(), self._look_after_pending)
         #: Called after the lock was held for something else while entries came in; set by the engine.
         self.when_pending: Callable[[], None] = _nothing
         self.fault: Optional[Fault] = None
@@ -139,8 +139,12 @@ class Journal:
             with self.lock:
                 yield
         finally:
-            if self.pending:
-                self.when_pending()
+            self._look_after_pending()
+
+    def _look_after_pending(self) -> None:
+        """The lock was held for something else: see to what was left behind meanwhile."""
+        if self.pending:
+            self.when_pending()
 
     def transaction(self, work: Callable[[sqlite3.Cursor], T]) -> T:
         """Run ``work`` in a transaction of its own and return its result; waits for the lock.

@@ -70,12 +70,19 @@ class Fields(NamedTuple):
     fixed_time: bool
 
 
-@functools.lru_cache(maxsize=1024)
-def read(text: str) -> Fields:
+def read(text: object) -> Fields:
     """The fields of a cron text: five, or six with the seconds last, or an alias such as ``@daily``.
 
     Raises :class:`ValidationError`, which names the field and what is wrong with it.
     """
+    if not isinstance(text, str):
+        what = f"cron text is a str such as '*/15 * * * *', got {type(text).__name__}"
+        raise ValidationError([Fault(f"schedule {text!r:.80}", what)])
+    return _read(text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(text: str) -> Fields:
     parts = _split(text)
     faults: List[Fault] = []
     numbered: List[Tuple[int, int]] = []
@@ -105,15 +112,13 @@ def read(text: str) -> Fields:
     )
 
 
-def _split(text: object) -> List[str]:
+def _split(text: str) -> List[str]:
     """The fields, in lower case."""
     where = f"schedule {text!r:.80}"
 
     def refuse(what: str) -> ValidationError:
         return ValidationError([Fault(where, what)])
 
-    if not isinstance(text, str):
-        raise refuse(f"cron text is a str such as '*/15 * * * *', got {type(text).__name__}")
     if len(text) > MAX_TEXT:
         raise refuse(f"it has {len(text)} characters; {MAX_TEXT} are allowed")
     odd = [character for character in text if not ("\x20" <= character <= "\x7e" or character == "\t")]

@@ -64,10 +64,8 @@ class Schedule:
         (crontab(5)). Raises :class:`ValidationError`, also for a schedule that can
         never fire.
         """
-        zone = zone_of(timezone)
-        if not isinstance(text, str):
-            read(text)
-        return _parsed(text, zone)
+        read(text)  # before it is looked up: what is no text may have no hash
+        return _parsed(text, zone_of(timezone))
 
     @property
     def timezone(self) -> str:

@@ -33,8 +33,9 @@ class Zone:
         """Seconds to add to an instant to get the local time."""
         if self._fixed is not None:
             return self._fixed
-        moment = (_UTC_EPOCH + timedelta(seconds=min(max(instant, FIRST), LAST))).astimezone(self.info)
-        return (moment.replace(tzinfo=None) - _EPOCH) // _SECOND - min(max(instant, FIRST), LAST)
+        instant = min(max(instant, FIRST), LAST)
+        moment = (_UTC_EPOCH + timedelta(seconds=instant)).astimezone(self.info)
+        return (moment.replace(tzinfo=None) - _EPOCH) // _SECOND - instant
 
     def change_in(self, after: int, until: int) -> Optional[int]:
         """The first instant later than ``after``, not later than ``until``, with another offset; None if there is none.
@@ -59,7 +60,11 @@ class Zone:
 
 def zone_of(name: Optional[str]) -> Zone:
     """The zone of an IANA name; None: the machine's. Raises :class:`ValidationError` for an unknown one."""
-    return _named(name) if name is not None else _machine()
+    if name is None:
+        return _machine()
+    if not isinstance(name, str):
+        raise ValidationError([Fault("timezone", f"a time zone is an IANA name, got {type(name).__name__}")])
+    return _named(name)
 
 
 @lru_cache(maxsize=1024)
