@@ -447,9 +447,9 @@ def test_a_run_reaches_its_limit_by_the_clock_of_the_scheduler(scheduled, bench)
 
 def test_a_run_that_begins_just_as_the_timekeeper_goes_to_sleep_keeps_its_limit(scheduled, bench, monkeypatch):
     """It has seen that nothing runs, and has not slept yet."""
-    decide, handles = Timekeeper._next_wait, []
+    decide, handles = Timekeeper._patience, []
 
-    def next_wait(self, *arguments):
+    def patience(self, *arguments):
         seconds = decide(self, *arguments)
         if seconds > 1 and not handles:
             thread = threading.Thread(target=lambda: handles.append(scheduler.trigger("seq")))
@@ -463,7 +463,7 @@ def test_a_run_that_begins_just_as_the_timekeeper_goes_to_sleep_keeps_its_limit(
     bench.sequence(seq_run_timeout=2 * LIMIT)
     scheduler = scheduled.scheduler(bench)
     monkeypatch.setattr(timekeeper, "LINGER", 1)
-    monkeypatch.setattr(Timekeeper, "_next_wait", next_wait)
+    monkeypatch.setattr(Timekeeper, "_patience", patience)
     scheduler.run("quick", timeout=PATIENCE)
     wait_until(lambda: handles, "the sleep")
     assert handles[0].result(2 * LIMIT + LATE).reason == "timeout"

@@ -30,6 +30,7 @@ from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
 
 if TYPE_CHECKING:
     from .coroutines import EventLoop
+    from .events import Herald
     from .processes import ChildPool
 
 log = logging.getLogger("blaze.engine")
@@ -55,6 +56,7 @@ class Engine:
         tidy: Optional[Callable[[bool], bool]] = None,
         keep_log: Optional[KeepLog] = None,
         keeps_prints: bool = False,
+        herald: Optional[Herald] = None,
     ) -> None:
         _refuse_in_unguarded_script()
         self.clock = clock or Clock()
@@ -76,6 +78,10 @@ class Engine:
         self.write_fault: Optional[str] = None
         if journal is not None:
             journal.when_pending = self._flush_for_others
+        #: Tells hooks what happens.
+        self.herald = herald
+        #: Is called when a run has ended, in whatever thread noticed it.
+        self.when_ended: Optional[Callable[[Run], None]] = None
         self._held_back: Deque[Callable[[], Optional[Item]]] = deque()
         self._tidy = tidy
         #: Is given every record that a block logs, besides the run's own log.
@@ -354,6 +360,8 @@ class Engine:
             self._loop.close()
         if self._children is not None:
             self._children.close(2.0)
+        if self.herald is not None:
+            self.herald.close()
         for _ in range(self._captures):
             capture.uninstall()
         self._captures = 0
@@ -365,6 +373,19 @@ class Engine:
             if time.monotonic() >= end:
                 return
             time.sleep(0.005)
+
+    def is_busy(self) -> bool:
+        """Whether anything is in hand that needs no time to pass."""
+        pool, herald = self.pool, self.herald
+        return (
+            (bool(pool.ready) and not pool.held)
+            or bool(pool.outcomes)
+            or bool(self.inflight)
+            or not pool.rests()
+            or not self.timekeeper.idle
+            or (self.awaits_commits and self.journal_waits())
+            or not (herald is None or herald.idle)
+        )
 
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)

@@ -272,6 +272,10 @@ class Pool:
                 if not self._wake():
                     break
 
+    def rests(self) -> bool:
+        """Whether every worker waits for something to do."""
+        return all(worker.parked for worker in list(self.workers))
+
     def busy(self) -> List[Worker]:
         """The workers that are inside a block."""
         with self._lock:

@@ -42,6 +42,7 @@ def _is_one_of(states: Any) -> str:
 #: What a run has at first besides its state, its definition and its graph; the last ones only some have.
 _AT_FIRST = (
     "run_id", "seq_id", "created_at", "owner", "steps", "deadline", "parameters", "job_id", "scheduled_at", "retry_of",
+    "reason",
 )  # fmt: skip
 
 RUN_STARTED = f"""
@@ -123,12 +124,14 @@ class NewRun(NamedTuple):
     created_at: float
     #: Epoch seconds, or None for no limit.
     deadline: Optional[float]
-    owner: str
+    #: None: it waits in its job's queue.
+    owner: Optional[str]
     steps: int
     job_id: Optional[str] = None
     #: Epoch seconds.
     scheduled_at: Optional[float] = None
     retry_of: Optional[str] = None
+    reason: Optional[str] = None
 
 
 class Recorder:
