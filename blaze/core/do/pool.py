@@ -198,9 +198,13 @@ class Pool:
                 return False
             self._numbers += 1
             worker = Worker(self, self._numbers)
-            # Started under the lock: whoever closes the pool joins every worker that it sees.
-            worker.start()
+            # Seen before it takes anything, and started under the lock: whoever closes the pool joins every worker.
             self.workers.add(worker)
+            try:
+                worker.start()
+            except BaseException:
+                self.workers.discard(worker)
+                raise
         return True
 
     def park(self, worker: Worker) -> bool:
