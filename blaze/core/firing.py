@@ -19,7 +19,7 @@ from .ground.ticks import Passed
 from .recovering import plan_of, resume_own
 from .remember import jobs
 from .remember.jobs import DueJob, SkippedTicks, StoredJob
-from .remember.recorder import NewRun
+from .remember.recorder import NewRun, insert_runs
 from .seq import BlazeSequence
 from .session import Session
 from .what.plan import Plan
@@ -27,7 +27,9 @@ from .when.decisions import ALLOW, Decision, Start, Timing, decide, passed
 from .when.schedule import Schedule
 
 #: Jobs decided about in one transaction: bounds how long others wait for the write lock.
-BATCH = 64
+BATCH = 256
+#: Ticks at one instant that are worth preparing for.
+MANY = 8
 #: Jobs kept at hand with their plans.
 PREPARED = 4096
 
@@ -40,19 +42,34 @@ class Prepared(NamedTuple):
     plan: Plan
 
 
-class Fired(NamedTuple):
-    """A tick that got a run, which is not started yet."""
+class Planned(NamedTuple):
+    """A run that a tick is to get; ``made``: the engine's, if it was made beforehand."""
 
     prepared: Prepared
     run: NewRun
-    key: int
+    made: Optional[Run] = None
+
+
+class Foreseen(NamedTuple):
+    """What becomes of a tick that is not due yet, unless something changes until then."""
+
+    due: DueJob
+    next_at: Optional[float]
+    planned: Planned
+
+    def holds(self, due: DueJob, now: float) -> bool:
+        """Whether it has come as foreseen."""
+        return self.due == due and (self.next_at is None or self.next_at > now)
 
 
 class Batch:
     """What one transaction did."""
 
     def __init__(self) -> None:
-        self.fired: List[Fired] = []
+        #: Runs that are to be recorded.
+        self.planned: List[Planned] = []
+        #: Those that were, with their keys.
+        self.fired: List[Tuple[Planned, int]] = []
         self.skipped: List[SkippedTicks] = []
         #: Due jobs that have to be prepared first.
         self.strange: List[DueJob] = []
@@ -85,6 +102,7 @@ class Firing:
         self._sequences = sequences
         self._grace = grace
         self._prepared: Dict[int, Prepared] = {}
+        self._foreseen: Dict[int, Foreseen] = {}
         #: Jobs in whose queue runs wait: the end of one of their runs is the turn of the next.
         self.queues: Set[str] = set()
 
@@ -92,27 +110,59 @@ class Firing:
         """Whether this process has the sequence."""
         return seq_id in self._sequences
 
-    def next_due(self) -> Optional[float]:
-        """When the next tick is due, in epoch seconds."""
-        return jobs.next_due(self._session.journal, self.knows)
+    def next_due(self) -> Tuple[Optional[float], bool]:
+        """When the next tick is due, in epoch seconds, and whether many are at that instant."""
+        return jobs.next_due(self._session.journal, self.knows, MANY)
+
+    def foresee(self, tick: float) -> None:
+        """Prepare what will be due at an instant, so that less is left to do then.
+
+        What is prepared is of use only if nothing has changed when the time has come.
+        """
+        self._foreseen.clear()
+        for due in jobs.due_until(self._session.journal, tick, BATCH, self.knows):
+            prepared = self._prepared.get(due.key)
+            if prepared is None or prepared.job.version != due.version:
+                self._prepare(due)
+                prepared = self._prepared.get(due.key)
+            if prepared is not None and due.next_at == tick:
+                decision = decide(prepared.timing, tick, tick, 0, 0, self._grace)
+                if decision is not None and len(decision.starts) == 1:
+                    run = self._new_run(prepared, decision.starts[0], tick)
+                    planned = Planned(prepared, run, self._make(prepared, run))
+                    self._foreseen[due.key] = Foreseen(due, decision.next_at, planned)
 
     def fire(self, now: float) -> Batch:
         """Fire some of what is due ``now``. Raises :class:`StateError` if nothing can be written: nothing is lost."""
         batch = Batch()
-        self._session.journal.transaction(lambda cursor: self._decide(cursor, now, batch))
+        try:
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, now, batch))
+        finally:
+            self._foreseen.clear()
         for due in batch.strange:
             self._prepare(due)
         return batch
 
-    def start(self, fired: Fired) -> Optional[Run]:
-        """Start the run of a tick; None if it waits in its job's queue."""
-        if fired.run.owner is None:
-            return None
-        run, plan = fired.run, fired.prepared.plan
+    def start(self, batch: Batch) -> List[Run]:
+        """Start the runs of ticks, but for those that wait in their jobs' queues."""
+        engine = self._session.engine
+        started: List[Run] = []
+        for planned, key in batch.fired:
+            if planned.run.owner is None:
+                continue
+            try:
+                made = planned.made or self._make(planned.prepared, planned.run)
+            except Exception as error:
+                self._give_up(planned.run, key, error)
+                continue
+            made.key = key
+            started.append(made)
+        engine.begin_all(started)
+        return started
+
+    def _make(self, prepared: Prepared, run: NewRun) -> Run:
         info = RunInfo(run.run_id, run.seq_id, run.scheduled_at, run.job_id)
-        made = self._session.engine.make_run(plan, info, run.created_at, run.deadline, fired.key)
-        self._session.engine.begin(made)
-        return made
+        return self._session.engine.make_run(prepared.plan, info, run.created_at, run.deadline)
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
@@ -137,11 +187,19 @@ class Firing:
         open_runs = jobs.open_runs(cursor, careful)
         moves: List[Tuple[int, Optional[float]]] = []
         for job, prepared in ready:
-            running, queued = open_runs.get(prepared.job.job_id, (0, 0))
+            open_of_job = open_runs.get(prepared.job.job_id)
+            foreseen = self._foreseen.get(job.key)
+            if foreseen is not None and open_of_job is None and foreseen.holds(job, now):
+                batch.planned.append(foreseen.planned)
+                moves.append((job.key, foreseen.next_at))
+                continue
+            running, queued = open_of_job or (0, 0)
             decision = decide(prepared.timing, job.next_at, now, running, queued, self._grace)
             if decision is not None:
                 self._carry_out(cursor, prepared, decision, now, batch)
                 moves.append((job.key, decision.next_at))
+        keys = insert_runs(cursor, [planned.run for planned in batch.planned])
+        batch.fired = [(planned, key) for planned, key in zip(batch.planned, keys) if key is not None]
         jobs.insert_skipped(cursor, batch.skipped, now)
         jobs.move(cursor, moves)
 
@@ -160,9 +218,7 @@ class Firing:
             run = self._new_run(prepared, start, now)
             if start.queued:
                 self.queues.add(job.job_id)  # before the commit: from then on a run that ends may be its turn
-            key = jobs.fire(cursor, run)
-            if key is not None:
-                batch.fired.append(Fired(prepared, run, key))
+            batch.planned.append(Planned(prepared, run))
 
     def _new_run(self, prepared: Prepared, start: Start, now: float) -> NewRun:
         job, plan = prepared.job, prepared.plan
@@ -221,11 +277,11 @@ class Firing:
             jobs.mend_job(self._session.journal, job.key)
             self._session.logger.info("job '%s' is ACTIVE again", job.job_id)
 
-    def give_up(self, fired: Fired, error: Exception) -> None:
+    def _give_up(self, run: NewRun, key: int, error: Exception) -> None:
         """A recorded run could not be started: end it, so that it does not stay open for ever."""
-        self._session.logger.error("run %s of '%s' could not be started: %s", fired.run.run_id, fired.run.seq_id, error)
-        self._session.recorder.end_by_rule(fired.key, RunStatus.FAILED, "internal_error", str(error))
+        self._session.logger.error("run %s of '%s' could not be started: %s", run.run_id, run.seq_id, error)
+        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error))
         self._session.engine.flush()
 
 
-__all__ = ["Batch", "Fired", "Firing", "passed_until", "timing_of"]
+__all__ = ["Batch", "Firing", "passed_until", "timing_of"]

@@ -176,6 +176,7 @@ class Session:
 
     def close(self, grace: float) -> None:
         """Stop and close everything; what has not ended is left to the next start."""
+        self.engine.pool.hold(True)
         if self.ticker is not None:
             self.ticker.close()
         self.engine.close(grace)

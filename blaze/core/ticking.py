@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Longest sleep, in seconds: a laptop may have slept, the clock may have been set (RELIABILITY T8).
 LONGEST = 30.0
+#: Seconds before an instant at which many ticks are due, from which on they are prepared.
+LEAD = 0.03
 #: Seconds between two attempts to fire what could not be written.
 RETRY_AFTER = 0.25
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
@@ -62,6 +64,8 @@ class Ticker:
         self._look_now = True
         self._look_at = 0.0
         self._file_version = -1
+        #: The instant whose ticks were prepared for.
+        self._foreseen: Optional[float] = None
         self._busy = True
         #: Whether all ticks are held back.
         self.paused = False
@@ -165,11 +169,19 @@ class Ticker:
             self._turn = False
             firing.start_queued()
         while not (self.paused or self._closed):
-            self.next_due = firing.next_due()
+            self.next_due, many = firing.next_due()
             now = self._clock.time()
-            if self.next_due is None or self.next_due > now:
-                return None if self.next_due is None else self.next_due - now
-            self._carry_on(firing, firing.fire(now), now)
+            if self.next_due is None:
+                return None
+            if self.next_due <= now:
+                self._carry_on(firing, firing.fire(now), now)
+            elif not many or self._foreseen == self.next_due:
+                return self.next_due - now
+            elif self.next_due - LEAD > now:
+                return self.next_due - LEAD - now
+            else:
+                firing.foresee(self.next_due)
+                self._foreseen = self.next_due
         self.next_due = None
         return None
 
@@ -177,18 +189,15 @@ class Ticker:
         """Start what was fired."""
         if batch.cancels:
             self._obey_cancels()
-        for fired in batch.fired:
-            try:
-                run = firing.start(fired)
-            except Exception as error:
-                firing.give_up(fired, error)
-                continue
-            late = now - (fired.run.scheduled_at or now)
-            if run is not None and late > self._grace and self._herald is not None:
+        started = firing.start(batch)
+        if self._herald is None:
+            return
+        for run in started:
+            late = now - (run.info.scheduled_at or now)
+            if late > self._grace:
                 self._herald.late(run, late)
-        if self._herald is not None:
-            for skipped in batch.skipped:
-                self._herald.skipped(*skipped)
+        for skipped in batch.skipped:
+            self._herald.skipped(*skipped)
 
     # ------------------------------------------------------------------ looking at the file
 

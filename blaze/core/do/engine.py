@@ -13,7 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Mapping, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Set
 
 from ..ground import capture
 from ..ground.clock import Clock
@@ -103,6 +103,22 @@ class Engine:
 
     def begin(self, run: Run, halted: Optional[str] = None) -> None:
         """Start a run, or go on with one that was restored; ``halted``: it is only to be brought to its end."""
+        self._admit(run)
+        if halted is not None:
+            run.halt(halted)
+            return
+        self.pool.extend(run.begin())
+
+    def begin_all(self, runs: Iterable[Run]) -> None:
+        """Start several runs together."""
+        items: List[Item] = []
+        for run in runs:
+            self._admit(run)
+            items += run.begin()
+        self.pool.extend(items)
+
+    def _admit(self, run: Run) -> None:
+        """From now on the run is watched."""
         self.runs[run.info.run_id] = run
         if self.keeps_logs and not run.plan.modules <= self._captured:
             self._capture(run.plan)
@@ -110,10 +126,6 @@ class Engine:
         keeper.start()
         if keeper.asleep or (run.limit is not None and run.limit < keeper.next_look):
             keeper.poke()
-        if halted is not None:
-            run.halt(halted)
-            return
-        self.pool.extend(run.begin())
 
     def _capture(self, plan: Plan) -> None:
         """Keep what the blocks of these modules log."""

@@ -18,7 +18,6 @@ from ..ground.names import did_you_mean, new_run_id
 from ..ground.status import JobStatus
 from ..ground.ticks import Passed
 from .journal import Journal
-from .recorder import NewRun, insert_run
 
 #: Where a job comes from: a submission, or a sequence with ``auto_start``.
 SUBMITTED, AUTO_START = "submitted", "auto_start"
@@ -44,6 +43,8 @@ VALUES ({", ".join("?" * len(_GIVEN))}, ?, ?, ?, 1)"""
 REPLACE_JOB = f"""
 UPDATE jobs SET {", ".join(f"{name} = ?" for name in _GIVEN)}, status = ?, next_at = ?, submitted_at = ?,
                 error = NULL, version = version + 1 WHERE id = ?"""
+NEXT_TICK = """
+UPDATE jobs SET next_at = ? WHERE id = ?"""
 MOVE_JOB = """
 UPDATE jobs SET next_at = ?, status = ? WHERE id = ?"""
 BREAK_JOB = """
@@ -56,8 +57,9 @@ _DUE = """
 SELECT id, seq_id, next_at, priority, version FROM jobs INDEXED BY jobs_due
 WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at LIMIT ?"""
 _NEXT = """
-SELECT next_at, seq_id FROM jobs INDEXED BY jobs_due
-WHERE status = 'ACTIVE' AND next_at IS NOT NULL AND (next_at, seq_id) > (?, ?) ORDER BY next_at LIMIT ?"""
+SELECT next_at, priority, seq_id, id FROM jobs INDEXED BY jobs_due
+WHERE status = 'ACTIVE' AND (next_at, priority, seq_id, id) > (?, ?, ?, ?) ORDER BY next_at, priority, seq_id, id
+LIMIT ?"""
 _IS_OPEN = "status IN ('PENDING', 'RUNNING')"
 _SKIPPED = """
 INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, reason, created_at, ended_at, steps,
@@ -327,18 +329,28 @@ def is_paused(journal: Journal) -> bool:
 # ---------------------------------------------------------------------- firing
 
 
-def next_due(journal: Journal, knows: Callable[[str], bool]) -> Optional[float]:
-    """When the next tick of a job whose sequence is known is due; None if there is none."""
-    place: Tuple[float, str] = (float("-inf"), "")
-    number = 1
-    while True:
+def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple[Optional[float], bool]:
+    """When the next tick of a job whose sequence is known is due, and whether ``many`` are at that instant.
+
+    None if there is none.
+    """
+    place: Tuple[float, int, str, int] = (float("-inf"), 0, "", 0)
+    number = many
+    found: List[float] = []
+    while len(found) < many:
         rows = journal.read(_NEXT, (*place, number))
-        for next_at, seq_id in rows:
-            if knows(seq_id):
-                return float(next_at)
+        found += [float(row[0]) for row in rows if knows(row[2])]
         if len(rows) < number:
-            return None
+            break
         place, number = rows[-1], 500
+    if not found:
+        return None, False
+    return found[0], found.count(found[0]) >= many
+
+
+def due_until(journal: Journal, moment: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
+    """As :func:`due_jobs`, of an instant that is to come."""
+    return journal.look(lambda cursor: due_jobs(cursor, moment, limit, knows))
 
 
 def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
@@ -370,19 +382,10 @@ def open_runs(cursor: sqlite3.Cursor, job_ids: Sequence[str]) -> Dict[str, Tuple
     return found
 
 
-def fire(cursor: sqlite3.Cursor, run: NewRun) -> Optional[int]:
-    """Record the run of a tick; its key, or None if the tick has a run already."""
-    try:
-        return insert_run(cursor, run)
-    except sqlite3.IntegrityError:
-        return None
-
-
-def move(cursor: sqlite3.Cursor, places: Iterable[Tuple[int, Optional[float]]]) -> None:
-    """Move jobs, by key, to their next ticks; those without one have ended."""
-    cursor.executemany(
-        MOVE_JOB, [(at, (JobStatus.ENDED if at is None else JobStatus.ACTIVE).value, key) for key, at in places]
-    )
+def move(cursor: sqlite3.Cursor, places: Sequence[Tuple[int, Optional[float]]]) -> None:
+    """Move active jobs, by key, to their next ticks; those without one have ended."""
+    cursor.executemany(NEXT_TICK, [(at, key) for key, at in places if at is not None])
+    cursor.executemany(MOVE_JOB, [(None, JobStatus.ENDED.value, key) for key, at in places if at is None])
 
 
 def cancel_runs(cursor: sqlite3.Cursor, job_id: str, reason: str, now: float) -> None:
