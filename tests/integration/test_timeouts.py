@@ -68,6 +68,44 @@ def overstayed(step, limit=LIMIT):
     return True
 
 
+# ---------------------------------------------------------------------- looking at the clock
+
+
+def test_what_becomes_due_while_the_timekeeper_looks_is_not_slept_over(durable, bench, monkeypatch):
+    """A retry, or a limit, that comes up after the look has passed it by and before it is told when the next one is."""
+    next_wait = Timekeeper._next_wait
+    late = []
+
+    def a_retry_comes_too_late_for_this_look(keeper, now, busy):
+        seconds = next_wait(keeper, now, busy)
+        while late:
+            keeper.call_at(now, late.pop())
+        return seconds
+
+    monkeypatch.setattr(Timekeeper, "_next_wait", a_retry_comes_too_late_for_this_look)
+    bench.step("a", one)
+    bench.sequence()
+    scheduler = durable.scheduler(bench, clock=HandClock())  # whose timekeeper looks only when it is told to
+    scheduler.run("seq", timeout=PATIENCE)
+    due = Due()
+    late.append((due, 0))
+    scheduler._session.engine.timekeeper.poke()
+    assert due.started.wait(PATIENCE / 2)
+
+
+class Due:
+    """What tells that it was started."""
+
+    def __init__(self):
+        self.started = threading.Event()
+
+    def perform(self, index, worker):
+        self.started.set()
+
+    def is_quick(self, index):
+        return True
+
+
 # ---------------------------------------------------------------------- one attempt
 
 

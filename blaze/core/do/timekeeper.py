@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
 
@@ -125,6 +126,7 @@ class Timekeeper:
 
     def _main(self) -> None:
         while not self._closed:
+            self.next_look = math.inf  # this look may have passed by what comes up from now on: let that poke
             try:
                 wait = self._look(self._monotonic())
             except Exception as error:
