@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -1072,6 +1074,35 @@ def test_what_blocks_log_is_kept_with_the_run_though_logging_was_never_configure
     assert [line[1] for line in found][3:] == ["plain info", "by the context", "async"]
     assert [line[2:] for line in found] == [("a", 1)] * 3 + [("a", 2)] * 2 + [("b", 1)]
     assert [line[0] for line in found][:3] == [logging.INFO, logging.WARNING, logging.ERROR]
+
+
+def test_the_credentials_of_a_url_are_neither_stored_nor_told_but_in_what_goes_from_step_to_step(durable, bench):
+    url = "postgresql://etl:hunter2@db/sales"
+
+    def connect(url):
+        logging.getLogger(__name__).warning("connecting to %s", url)
+        try:
+            raise OSError(f"no route to {url}")
+        except OSError as error:
+            logging.getLogger(__name__).exception("failed")
+            raise ValueError("GET /rows?token=hunter2") from error
+
+    seen = []
+    bench.step("target", lambda: url)
+    bench.step("see", lambda url: seen.append(url), "target", parameters={"url": "@target"})
+    bench.step("connect", connect, "target", parameters={"url": "@target"})
+    bench.sequence()
+    result = durable.run(bench)
+    assert seen == [url] and result.outputs["target"] == url
+    with pytest.raises(RunFailed) as failed:
+        result.raise_for_status()
+    scheduler = durable.schedulers[-1]
+    files = [path.read_text() for path in (scheduler.state_dir / "log").iterdir()]
+    scheduler.stop()
+    with contextlib.closing(sqlite3.connect(scheduler.state_dir / "blaze.db")) as connection:
+        told = "\n".join(connection.iterdump())
+    for text in (str(failed.value), told, *files):
+        assert "hunter2" not in text and "postgresql://etl:***@db/sales" in text
 
 
 def test_a_program_that_never_touched_logging_sees_nothing_of_what_is_kept(tmp_path):
