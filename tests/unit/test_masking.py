@@ -68,12 +68,14 @@ def test_what_is_no_secret_is_left_as_it_is(text: str) -> None:
     assert mask_urls(text) == text
 
 
-@pytest.mark.parametrize("part", ["://a:b", "://", "?token=", "a", ":@", "://a:b@", "?a=b&", "'", "@"])
+@pytest.mark.parametrize(
+    "part", ["://a:b", "://", "?token=", "a", ":@", "://a:b@", "?a=b&", "'", "@", f"://a:{'b' * 1000} "]
+)
 def test_no_text_takes_long(part: str) -> None:
     text = part * (64 * 1024 // len(part))
     started = time.process_time()
     mask_urls(text)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 1
 
 
 class Engine:

@@ -23,10 +23,10 @@ LONG_USER = 20
 WINDOW = 2048
 
 # ``://user:password@``. A password may contain what should have been quoted; a port, which is followed by a
-# path or nothing, is none. The repetitions are bounded, so that no text takes long.
+# path or nothing, is none. The repetitions are bounded, and end where another URL begins, so that no text takes long.
 _USER = (
     r"://([^\s/?#@:\[\"<>]{0,256})"
-    r"(:(?!\d{1,5}(?:[/?#]|$))[^\s@\"<>]{0,1024}(?:@[^\s@/?#\"<>]{0,1024}(?=@)){0,8})?@"
+    r"(:(?!\d{1,5}(?:[/?#]|$))(?:(?!://)[^\s@\"<>]){0,1024}(?:@[^\s@/?#\"<>]{0,1024}(?=@)){0,8})?@"
 )
 _PARAMETER = r"([?&#;]([^\s=?&#;'\"<>]{1,64})=)([^\s&#;'\"<>]+)"
 
