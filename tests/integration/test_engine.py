@@ -18,6 +18,7 @@ import time
 import traceback
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for_all
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
@@ -1472,6 +1473,33 @@ def test_a_block_that_waits_for_another_run_lends_it_its_worker(scheduled, bench
     scheduler = scheduled.scheduler(bench, max_workers=1)
     result = scheduler.run("seq", {"work": {"depth": 5}}, timeout=PATIENCE)
     assert len(set(result.outputs["after"])) == 6
+
+
+@pytest.mark.parametrize("ask", ["result", "exception"])
+def test_a_block_that_waits_for_the_future_of_another_run_lends_it_its_worker(scheduled, bench, ask):
+    def outer():
+        future = scheduler.trigger("inner").future
+        getattr(future, ask)(PATIENCE)
+        return future.result(0).outputs["inner"]
+
+    bench.step("inner", one)
+    bench.sequence(seq_id="inner")
+    bench.step("outer", outer)
+    bench.sequence()
+    scheduler = scheduled.scheduler(bench, max_workers=1)
+    assert scheduler.run("seq", timeout=PATIENCE).outputs["outer"] == 1
+
+
+def test_a_future_waits_no_longer_than_it_is_told_to(scheduled, bench):
+    go = threading.Event()
+    bench.step("waits", lambda: wait(go))
+    bench.sequence()
+    future = scheduled.scheduler(bench).trigger("seq").future
+    for ask in (future.result, future.exception):
+        with pytest.raises(FutureTimeout):
+            ask(timeout=0.01)
+    go.set()
+    assert future.exception(PATIENCE) is None and future.result().ok
 
 
 def test_an_async_block_may_await_another_run_on_the_only_worker(scheduled, bench):

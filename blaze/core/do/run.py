@@ -10,7 +10,6 @@ list, which is a deque and needs none.
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from types import CoroutineType
 from typing import Any, List, Optional, Tuple
@@ -535,17 +534,6 @@ class Run(RunState):
     def wait(self, timeout: Optional[float]) -> RunResult:
         """Wait for the end."""
         ending = self.ending
-        if not ending.over:
-            thread = threading.current_thread()
-            if isinstance(thread, Worker) and thread.pool is self.engine.pool:
-                # A block that waits for another run holds a worker which that run may need.
-                self.engine.pool.lend(1)
-                try:
-                    ending.wait(timeout)
-                finally:
-                    self.engine.pool.lend(-1)
-            else:
-                ending.wait(timeout)
-            if not ending.over:
-                raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s")
+        if not ending.over and not self.engine.pool.lend_while(partial(ending.wait, timeout)):
+            raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s")
         return ending.result(self)
