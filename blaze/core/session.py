@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .state import StateManager
 
 #: Seconds between two rounds of tidying while nothing runs, and while something does.
-TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 1.0
+TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 0.25
 
 
 class Session:

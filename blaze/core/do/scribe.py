@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks whether the state file is still the one that was opened.
 CHECK_FILE_EVERY = 10.0
 #: Seconds between two offers to tidy up while something runs.
-TIDY_EVERY = 1.0
+TIDY_EVERY = 0.25
 #: Seconds that it does so at a time, if there is much; a fifth of the time from one look to the next.
 TIDY_FOR = 0.01
 
