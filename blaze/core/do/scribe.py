@@ -76,8 +76,12 @@ class Scribe:
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._closed:
-                    self._thread = threading.Thread(target=self._main, name="blaze-scribe", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._main, name="blaze-scribe", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError:
+                        return  # the interpreter is ending, or there are too many: the next look tries again
+                    self._thread = thread
 
     def close(self) -> None:
         """End the thread."""
