@@ -9,7 +9,6 @@ library, for dataclasses, for named tuples and for subclasses of these without a
 from __future__ import annotations
 
 import collections
-import dataclasses
 import reprlib
 import types
 from itertools import islice
@@ -39,7 +38,6 @@ _DICTS = frozenset(
 )
 _NOTHING: Dict[Any, Any] = {}
 _VIEWS = frozenset(type(view).__repr__ for view in (_NOTHING.keys(), _NOTHING.values(), _NOTHING.items()))
-_GENERATED = (vars(dataclasses), vars(reprlib))
 
 
 class Picture(reprlib.Repr):
@@ -105,9 +103,12 @@ class Picture(reprlib.Repr):
             space = getattr(own, "__globals__", None)
             if space is vars(collections) and isinstance(x, tuple):
                 return self._fields(kind.__name__, zip(kind._fields, x), level)
-            if dataclasses.is_dataclass(kind) and any(space is generated for generated in _GENERATED):
-                named = ((field.name, getattr(x, field.name)) for field in dataclasses.fields(x) if field.repr)
-                return self._fields(kind.__qualname__, named, level)
+            if hasattr(kind, "__dataclass_fields__"):
+                import dataclasses
+
+                if space is vars(dataclasses) or space is vars(reprlib):  # a generated one
+                    named = ((field.name, getattr(x, field.name)) for field in dataclasses.fields(x) if field.repr)
+                    return self._fields(kind.__qualname__, named, level)
             text = mask_ends(repr(x))
         except BaseException as error:  # the user's code
             return f"<{kind.__name__}: repr() raised {type(error).__name__}>"
