@@ -6,6 +6,8 @@ make no datetime and copy no output. Everything that can go wrong is further dow
 ``lock`` protects the arrays and is held over bookkeeping only: never over a block's
 code, a commit or another lock, except that rows are appended to the journal's pending
 list, which is a deque and needs none.
+
+``failure``, which tells what went wrong, is imported where something does.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from ..ground.prints import flush_prints
 from ..ground.status import BlockStatus, RunStatus
 from ..what.plan import Step
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
-from .failure import describe, is_crash, tell_stack
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
 from .result import RunResult
@@ -282,6 +283,8 @@ class Run(RunState):
 
     def give_up(self, attempt: Attempt, error: BaseException) -> Optional[Item]:
         """Settle an attempt that does not end by itself; what it returns later is discarded. Others commit it."""
+        from .failure import tell_stack
+
         if isinstance(error, StepTimeout):
             error = self._timeout_of(attempt, None)
         tell_stack(error, attempt.stack)
@@ -290,6 +293,8 @@ class Run(RunState):
     def _settle(
         self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float, flush: bool = True
     ) -> Optional[Item]:
+        from .failure import describe, is_crash
+
         engine, step, index = self.engine, attempt.place, attempt.place.index
         policy = step.retry
         reason = verdict or ("crashed" if is_crash(error, step.kind) else None)
@@ -458,6 +463,8 @@ class Run(RunState):
 
         ``refused``: a step whose end the database did not take, so that it counts as not ended.
         """
+        from .failure import describe
+
         failure = describe(error, "(blaze)", 1, 1, None, BROKEN)
         with self.lock:
             if self.ended_at is not None or self.halted == STOPPING:
