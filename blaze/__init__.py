@@ -38,7 +38,21 @@ from .core import (
 )
 
 if TYPE_CHECKING:
-    from .core import BlazeLogger, Retention, RunHandle, RunResult, Schedule, StateManager, StatusReport, StepResult
+    from .core import (
+        BlazeLogger,
+        Health,
+        JobRecord,
+        Retention,
+        RunEvent,
+        RunHandle,
+        RunResult,
+        Schedule,
+        SkipEvent,
+        StateManager,
+        StatusReport,
+        StepEvent,
+        StepResult,
+    )
 
 __version__ = "0.1.0"
 
@@ -53,11 +67,14 @@ __all__ = [
     "BlockCrashed",
     "BlockStatus",
     "Clock",
+    "Health",
+    "JobRecord",
     "JobStatus",
     "NotFound",
     "ReferenceFailed",
     "Retention",
     "Retry",
+    "RunEvent",
     "RunFailed",
     "RunHandle",
     "RunResult",
@@ -66,11 +83,13 @@ __all__ = [
     "Schedule",
     "SeqBlockData",
     "Sequence",
+    "SkipEvent",
     "StateError",
     "StateManager",
     "StatusReport",
     "StepCancelled",
     "StepContext",
+    "StepEvent",
     "StepResult",
     "StepTimeout",
     "SubmitSequenceData",

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from blaze.core import blaze as scheduler_module
+from blaze.core import lifetimes
 
 
 @pytest.fixture(autouse=True)
 def no_scheduler_is_left_open() -> Iterator[None]:
     """Stop what a test, most of all a failed one, has not stopped."""
-    before = set(scheduler_module._OPEN)
+    before = set(lifetimes._OPEN)
     yield
-    for scheduler in set(scheduler_module._OPEN) - before:
-        scheduler.stop(grace=0.0)
+    for scheduler in set(lifetimes._OPEN) - before:
+        scheduler._end()

@@ -27,22 +27,29 @@ from .ground.status import BlockStatus, JobStatus, RunStatus
 from .seq import BlazeSequence, SeqBlockData, Sequence, SubmitSequenceData
 
 if TYPE_CHECKING:
+    from .do.events import RunEvent, SkipEvent, StepEvent
     from .do.result import RunHandle, RunResult, StepResult
     from .logger import BlazeLogger
+    from .remember.records import JobRecord
     from .remember.retention import Retention
     from .state import StateManager
-    from .status_report import StatusReport
+    from .status_report import Health, StatusReport
     from .when.schedule import Schedule
 
 #: Names that a program which only declares blocks and sequences does not need, and where they are.
 _LATER = {
     "BlazeLogger": "blaze.core.logger",
+    "Health": "blaze.core.status_report",
+    "JobRecord": "blaze.core.remember.records",
     "Retention": "blaze.core.remember.retention",
+    "RunEvent": "blaze.core.do.events",
     "RunHandle": "blaze.core.do.result",
     "RunResult": "blaze.core.do.result",
     "Schedule": "blaze.core.when.schedule",
+    "SkipEvent": "blaze.core.do.events",
     "StateManager": "blaze.core.state",
     "StatusReport": "blaze.core.status_report",
+    "StepEvent": "blaze.core.do.events",
     "StepResult": "blaze.core.do.result",
 }
 
@@ -57,11 +64,14 @@ __all__ = [
     "BlockCrashed",
     "BlockStatus",
     "Clock",
+    "Health",
+    "JobRecord",
     "JobStatus",
     "NotFound",
     "ReferenceFailed",
     "Retention",
     "Retry",
+    "RunEvent",
     "RunFailed",
     "RunHandle",
     "RunResult",
@@ -70,11 +80,13 @@ __all__ = [
     "Schedule",
     "SeqBlockData",
     "Sequence",
+    "SkipEvent",
     "StateError",
     "StateManager",
     "StatusReport",
     "StepCancelled",
     "StepContext",
+    "StepEvent",
     "StepResult",
     "StepTimeout",
     "SubmitSequenceData",

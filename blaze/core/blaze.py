@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
-import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, Type, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+    overload,
+)
 
 from .block import BlazeBlock
 from .ground.clock import Clock
-from .ground.errors import BlazeError, Fault, NotFound, StateError, ValidationError
+from .ground.errors import BlazeError, Fault, NotFound, ValidationError
 from .ground.names import name_fault
-from .seq import BlazeSequence
+from .lifetimes import drop, remember
+from .seq import BlazeSequence, SubmitSequenceData
 from .what.checker import shown
 from .what.options import DURABILITIES, check_choice, check_count, check_delay, executor_faults
 
@@ -23,12 +35,15 @@ from .what.options import DURABILITIES, check_choice, check_count, check_delay, 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from .do.events import Herald, RunEvent, SkipEvent, StepEvent
     from .do.result import RunHandle, RunResult
     from .logger import BlazeLogger
+    from .remember.jobs import SkippedTicks
+    from .remember.records import JobRecord
     from .remember.retention import Retention
     from .session import Session
     from .state import StateManager
-    from .status_report import StatusReport
+    from .status_report import Health, StatusReport
     from .what.declarations import Parameters
     from .what.plan import Plan
 
@@ -59,7 +74,14 @@ class Blaze:
     :param keep_outputs: False lets every output go when the last step that refers to it has
         ended; the finaliser and ``RunResult.outputs`` then find nothing.
     :param max_recoveries: how often a run is taken over from a dead process before it is FAILED.
+    :param misfire_grace: seconds by which a tick may be late and still count as in time: it is
+        not caught up with, but fired as if nothing had been.
     :param retention: how much history is kept.
+    :param on_run_start, on_run_end, on_step_end, on_retry, on_skip, on_late: called once
+        when a run starts or ends, a step ends, an attempt failed and is to be repeated, ticks
+        are skipped, a tick is fired later than ``misfire_grace``. They are called in a thread of
+        their own and change no run, whatever they raise. See :class:`RunEvent`,
+        :class:`StepEvent` and :class:`SkipEvent`.
 
     Making one has no side effects; what it needs is opened at the first ``start()``,
     ``run()`` or ``trigger()``. Safe to use from several threads, and after ``fork``: the
@@ -85,11 +107,27 @@ class Blaze:
         grace: float = 10.0,
         keep_outputs: bool = True,
         max_recoveries: int = 5,
+        misfire_grace: float = 5.0,
         retention: Optional[Retention] = None,
+        on_run_start: Optional[Callable[[RunEvent], None]] = None,
+        on_run_end: Optional[Callable[[RunEvent], None]] = None,
+        on_step_end: Optional[Callable[[StepEvent], None]] = None,
+        on_retry: Optional[Callable[[StepEvent], None]] = None,
+        on_skip: Optional[Callable[[SkipEvent], None]] = None,
+        on_late: Optional[Callable[[RunEvent], None]] = None,
     ) -> None:
+        hooks = {
+            "on_run_start": on_run_start,
+            "on_run_end": on_run_end,
+            "on_step_end": on_step_end,
+            "on_retry": on_retry,
+            "on_skip": on_skip,
+            "on_late": on_late,
+        }
         _check_arguments(
-            blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, executors, name, durability
-        )
+            blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, misfire_grace, executors, name,
+            durability, hooks,
+        )  # fmt: skip
         self.blocks = blaze_blocks if blaze_blocks is not None else BlazeBlock()
         self.sequences = sequences if sequences is not None else BlazeSequence()
         self.durability = durability
@@ -104,6 +142,8 @@ class Blaze:
         self._name = name
         self._keep_outputs = keep_outputs
         self._retention = retention
+        self._misfire_grace = misfire_grace
+        self._hooks = {name: hook for name, hook in hooks.items() if hook is not None}
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
         self._recovered: List[RunHandle] = []
@@ -115,10 +155,11 @@ class Blaze:
     # ------------------------------------------------------------------ life
 
     def start(self) -> Blaze:
-        """Start: take over what a crash or a stop left behind, and be ready. Returns at once.
+        """Start: take over what a crash or a stop left behind, and fire ticks from now on. Returns at once.
 
-        On a started scheduler it does nothing. Raises :class:`StateError` if the state
-        can't be used; called again, it goes on with what is left to take over.
+        Sequences with ``auto_start`` are scheduled, those without an interval run once. On a
+        started scheduler it does nothing. Raises :class:`StateError` if the state can't be
+        used; called again, it goes on with what is left to take over.
         """
         with self._lock:
             if self._started:
@@ -129,9 +170,27 @@ class Blaze:
             if session.has_left_overs():
                 from .recovering import recover
 
-                recover(session, self.sequences, self.max_recoveries)
+                recover(session, self.sequences, self.max_recoveries, session.recovered)
+            self._start_ticker(session)
             self._started = True
         return self
+
+    def _start_ticker(self, session: Session) -> None:
+        from .ticking import Ticker
+
+        automatic = [sequence for sequence in self.sequences.values() if sequence.auto_start]
+        if automatic:
+            from .jobs import start_automatically
+
+            start_automatically(session, self.sequences, automatic)
+        session.ticker = Ticker(
+            session,
+            self.sequences,
+            loop_interval=self.loop_interval,
+            misfire_grace=self._misfire_grace,
+            max_recoveries=self.max_recoveries,
+        )
+        session.ticker.start(at_once=bool(session.journal.read("SELECT 1 FROM jobs LIMIT 1")))
 
     def stop(self, shutdown: bool = False, grace: Optional[float] = None) -> None:
         """Stop. Nothing further starts; running blocks have ``grace`` seconds; the rest is resumed at the next start.
@@ -147,7 +206,7 @@ class Blaze:
             self._started = False
             if session is not None:
                 session.close(self.grace if grace is None else grace)
-                _OPEN.discard(self)
+                drop(self)
             if shutdown and self.durability != "memory":
                 from .remember.archive import archive_state
                 from .remember.database import FILE_NAME
@@ -174,12 +233,112 @@ class Blaze:
         return self._session.instance_id if self._session else None
 
     def pause(self) -> None:
-        """Start no further step until :meth:`resume`. Running blocks go on."""
-        self._open().engine.pool.hold(True)
+        """Start no further tick and no further step until :meth:`resume`, also after a restart. Running blocks go on.
+
+        It holds for all schedulers on this state directory; the others notice within ``loop_interval``.
+        """
+        from .remember import jobs
+
+        session = self._open()
+        jobs.pause_all(session.journal, session.clock.time())
+        self._hold(session, True)
 
     def resume(self) -> None:
-        """Go on after :meth:`pause`."""
-        self._open().engine.pool.hold(False)
+        """Go on after :meth:`pause`. Ticks that passed meanwhile are skipped, and recorded as such."""
+        from .firing import passed_until
+        from .remember import jobs
+
+        session = self._open()
+        now = session.clock.time()
+        self._tell_skipped(session, jobs.resume_all(session.journal, now, passed_until(now)))
+        self._hold(session, False)
+
+    def _hold(self, session: Session, held: bool) -> None:
+        session.engine.pool.hold(held)
+        if session.ticker is not None:
+            session.ticker.paused = held
+            session.ticker.wake()
+
+    # ------------------------------------------------------------------ jobs
+
+    @overload
+    def submit(self, data: SubmitSequenceData) -> JobRecord: ...
+
+    @overload
+    def submit(self, data: Iterable[SubmitSequenceData]) -> List[JobRecord]: ...
+
+    def submit(self, data: Union[SubmitSequenceData, Iterable[SubmitSequenceData]]) -> Any:
+        """Store a job, or several of which all or none are stored, and fire its ticks from now on.
+
+        A job replaces the one with its ``job_id``, whose history and pause stay; its first
+        tick is the next one in the future. What is submitted again unchanged stays as it is.
+        It is stored when this returns, and outlives the scheduler.
+
+        Raises :class:`ValidationError` with every fault before anything is stored, and
+        :class:`StateError` if it can't be.
+        """
+        from .jobs import submit
+
+        session = self._open()
+        records, skipped = submit(session, self.sequences, data)
+        self._tell_skipped(session, skipped)
+        _wake(session)
+        return records[0] if isinstance(data, SubmitSequenceData) else records
+
+    def pause_job(self, job_id: str) -> bool:
+        """Hold a job's ticks back until :meth:`resume_job`; whether they were not. Its runs go on.
+
+        Raises :class:`NotFound`.
+        """
+        from .remember import jobs
+
+        return jobs.pause_job(self._open().journal, job_id)
+
+    def resume_job(self, job_id: str) -> bool:
+        """Let a paused job fire again from its next tick on; whether it was paused, or BROKEN and is mended.
+
+        Ticks that passed meanwhile are skipped, and recorded as such. Raises
+        :class:`NotFound`, and :class:`ValidationError` for a BROKEN job that still is.
+        """
+        from .jobs import resume
+
+        session = self._open()
+        changed, skipped = resume(session, self.sequences, job_id)
+        self._tell_skipped(session, skipped)
+        _wake(session)
+        return changed
+
+    def remove_job(self, job_id: str) -> None:
+        """Forget a job. Its history stays and its runs go on; those that wait in its queue are cancelled.
+
+        Raises :class:`NotFound`.
+        """
+        from .remember import jobs
+
+        jobs.remove_job(self._open().journal, job_id)
+
+    def clear_jobs(self) -> int:
+        """Forget all jobs; how many there were. History stays."""
+        from .remember import jobs
+
+        return jobs.clear_jobs(self._open().journal)
+
+    @property
+    def jobs(self) -> List[JobRecord]:
+        """All jobs, by id; ``state.jobs(...)`` gives them in pages, and some of them."""
+        found: List[JobRecord] = []
+        cursor: Optional[str] = None
+        while True:
+            page = self.state.jobs(limit=1000, cursor=cursor)
+            found += page.items
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    def _tell_skipped(self, session: Session, skipped: List[SkippedTicks]) -> None:
+        if session.engine.herald is not None:
+            for ticks in skipped:
+                session.engine.herald.skipped(*ticks)
 
     # ------------------------------------------------------------------ runs
 
@@ -219,18 +378,18 @@ class Blaze:
     def cancel(self, run_id: str) -> bool:
         """Stop a run: nothing further of it starts, its running blocks are told to stop.
 
-        Whether it was still going. Raises :class:`NotFound`, and :class:`BlazeError` for a
-        run that another process has in hand.
+        Whether it was still going. One that another process has in hand is asked to stop,
+        which happens within that one's ``loop_interval``. Raises :class:`NotFound`.
         """
         session = self._open()
         found = session.engine.runs.get(run_id)
         if found is None:
-            from .remember.recovery import end_unowned
+            from .remember.recovery import cancel_elsewhere
 
             record = self.state.find_run(run_id)
             found = session.engine.runs.get(record.run_id)
             if found is None:
-                return end_unowned(session.journal, record.run_id, "cancelled_by_user")
+                return cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user")
         return found.cancel("cancelled_by_user")
 
     def handle(self, run_id: str) -> RunHandle:
@@ -257,29 +416,16 @@ class Blaze:
         return self._open().state
 
     def status(self) -> StatusReport:
-        """What this scheduler does and what its sequences did last."""
-        from .status_report import SequenceStatus, StatusReport
+        """What this scheduler does, what its sequences did last, and when they run next."""
+        from .telling import report
 
-        session = self._open()
-        engine = session.engine
-        fault = session.journal.fault
-        try:
-            known = {summary.seq_id: summary for summary in session.state.sequences()}
-        except StateError:  # the file is gone: what is left to tell is told
-            known = {}
-        rows = [SequenceStatus.of(seq_id, known.get(seq_id)) for seq_id in sorted({*self.sequences, *known})]
-        return StatusReport(
-            instance=session.instance_id,
-            pid=os.getpid(),
-            state="STOPPED" if not self._started else "PAUSED" if engine.pool.held else "RUNNING",
-            state_dir=None if self.durability == "memory" else str(self.state_dir),
-            runs_active=len(engine.runs),
-            workers=self.max_workers,
-            busy_workers=len(engine.pool.busy()),
-            leaked_threads=len(engine.pool.leaked),
-            write_fault=fault.message if fault else engine.write_fault,
-            sequences=rows,
-        )
+        return report(self._open(), self.sequences, self._started)
+
+    def health(self) -> Health:
+        """Whether all is well: loops that died, writes that fail, threads that leaked, jobs that are broken."""
+        from .telling import examine
+
+        return examine(self._open())
 
     # ------------------------------------------------------------------ inside
 
@@ -304,9 +450,17 @@ class Blaze:
                     logger=self._logger,
                     keep_outputs=self._keep_outputs,
                     retention=self._retention,
+                    herald=self._make_herald(),
                 )
-                _remember(self)
+                remember(self)
             return self._session
+
+    def _make_herald(self) -> Optional[Herald]:
+        if not self._hooks:
+            return None
+        from .do.events import Herald
+
+        return Herald(self._hooks)
 
     def _plan(self, seq_id: str, parameters: Optional[Parameters]) -> Tuple[Plan, Optional[str]]:
         """The plan of a run and its parameters as stored text."""
@@ -317,23 +471,31 @@ class Blaze:
 
         return plan, dumps(parameters, plan.hints(parameters))
 
-    def _forget(self) -> None:
-        """In a forked child: everything that is open is the parent's."""
+    def _end(self) -> None:
+        self.stop(grace=0.0)
+
+    def _forget(self) -> Any:
         session, self._session = self._session, None
         self._lock = threading.RLock()
         self._started = False
         if session is not None:
             session.forget()
-            _FORGOTTEN.append(session)
+        return session
 
     def __repr__(self) -> str:
         state = "started" if self._started else "stopped" if self._stopped else "not started"
         return f"<Blaze {self.instance_id or self._name or ''} {state}, state in {self.state_dir}>"
 
 
+def _wake(session: Session) -> None:
+    """Jobs have changed: the ticker looks at them now."""
+    if session.ticker is not None:
+        session.ticker.wake()
+
+
 def _check_arguments(
     blocks: Any, sequences: Any, max_workers: Any, loop_interval: Any, grace: Any, max_recoveries: Any,
-    executors: Any, name: Any, durability: Any,
+    misfire_grace: Any, executors: Any, name: Any, durability: Any, hooks: Mapping[str, Any],
 ) -> None:  # fmt: skip
     whats = [
         None
@@ -347,38 +509,15 @@ def _check_arguments(
         check_delay("grace", grace),
         check_count("max_recoveries", max_recoveries),
         None if name is None else name_fault(name),
+        check_delay("misfire_grace", misfire_grace),
         check_choice("durability", durability, DURABILITIES),
         *executor_faults(executors),
+        *(
+            f"{hook} is a function of one argument, got {shown(function)}"
+            for hook, function in hooks.items()
+            if function is not None and not callable(function)
+        ),
     ]
     faults = [Fault("Blaze()", what) for what in whats if what]
     if faults:
         raise ValidationError(faults, "Blaze()")
-
-
-#: The schedulers that hold something open, so that a forked child and the end of the interpreter find them.
-_OPEN: weakref.WeakSet[Blaze] = weakref.WeakSet()
-#: What belonged to the parent process; kept, so that no destructor in the child touches it.
-_FORGOTTEN: List[Session] = []
-_hooked = False
-
-
-def _remember(scheduler: Blaze) -> None:
-    """Let a fork and the end of the interpreter find this scheduler."""
-    global _hooked
-    _OPEN.add(scheduler)
-    if not _hooked:
-        _hooked = True
-        atexit.register(_stop_all)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_forget_all)
-
-
-def _stop_all() -> None:
-    for scheduler in list(_OPEN):
-        scheduler.stop(grace=0.0)
-
-
-def _forget_all() -> None:
-    for scheduler in list(_OPEN):
-        scheduler._forget()
-    _OPEN.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Iterable, List, Optional
 
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
@@ -18,12 +18,26 @@ from .what.plan import Plan
 from .what.values import loads
 
 
-def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> None:
+def recover(session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]) -> None:
     """Take over the open runs whose owner is dead or has left them, as far as their sequences are known here.
 
-    If it fails half-way, another call goes on where it stopped.
+    Those that go on are appended to ``resumed``. If it fails half-way, another call goes on where it stopped.
     """
-    _resume_all(session, sequences)
+    _resume_adopted(session, sequences, resumed)
+    take_over_the_dead(session, sequences, max_recoveries, resumed)
+    take_released(session, sequences, max_recoveries, resumed)
+
+
+def take_released(session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]) -> None:
+    """Go on with the open runs that a clean stop left."""
+    session.adopted += adopt(session.journal, session.instance_id, None, frozenset(sequences), max_recoveries)[0]
+    _resume_adopted(session, sequences, resumed)
+
+
+def take_over_the_dead(
+    session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]
+) -> None:
+    """Go on with the open runs of schedulers that died."""
     known = frozenset(sequences)
     for dead in dead_instances(session.instances):
         try:
@@ -35,23 +49,27 @@ def recover(session: Session, sequences: BlazeSequence, max_recoveries: int) -> 
             dead.close()
         for run_id in failed:
             session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
-        _resume_all(session, sequences)
-    session.adopted += adopt(session.journal, session.instance_id, None, known, max_recoveries)[0]
-    _resume_all(session, sequences)
+        _resume_adopted(session, sequences, resumed)
 
 
-def _resume_all(session: Session, sequences: BlazeSequence) -> None:
+def resume_own(session: Session, sequences: BlazeSequence, run_ids: Iterable[str]) -> None:
+    """Go on with recorded runs that are this scheduler's already."""
+    session.adopted += [load_run(session.journal, run_id) for run_id in run_ids]
+    _resume_adopted(session, sequences, [])
+
+
+def _resume_adopted(session: Session, sequences: BlazeSequence, resumed: List[RunHandle]) -> None:
     """Go on with the runs that were adopted; those that can't be resumed are FAILED."""
     while session.adopted:
         handle = _resume(session, sequences, session.adopted[0])
         session.adopted.popleft()
         if handle is not None:
-            session.recovered.append(handle)
+            resumed.append(handle)
 
 
 def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Optional[RunHandle]:
     try:
-        plan = _plan_of(session, sequences, stored)
+        plan = plan_of(session, sequences, stored.seq_id, stored.parameters)
         run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
     except (CannotResume, ValidationError) as error:
         session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
@@ -75,7 +93,7 @@ def retry(session: Session, sequences: BlazeSequence, run_id: str, from_steps: L
         raise BlazeError(f"run {run_id} is {original.status}; only a run that has ended can be retried")
     if original.seq_id not in sequences:
         raise NotFound(f"run {run_id} is of sequence '{original.seq_id}', which this process does not have")
-    plan = _plan_of(session, sequences, original)
+    plan = plan_of(session, sequences, original.seq_id, original.parameters)
     for step in from_steps:
         if step not in plan.index:
             raise NotFound(f"there is no step {step!r} in '{original.seq_id}'{did_you_mean(step, plan.index)}")
@@ -100,6 +118,7 @@ def retry(session: Session, sequences: BlazeSequence, run_id: str, from_steps: L
         plan.deadline(now),
         session.instance_id,
         len(plan.steps),
+        scheduled_at=original.scheduled_at,
         retry_of=original.run_id,
     )
     key = insert_retry(session.journal, session.recorder.results, new, original, reused)
@@ -107,11 +126,11 @@ def retry(session: Session, sequences: BlazeSequence, run_id: str, from_steps: L
     return session.begin(restore(session.engine, plan, stored, load_steps(session.journal, key)))
 
 
-def _plan_of(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Plan:
-    """Today's plan for a recorded run, with its stored parameters."""
-    sequence = sequences[stored.seq_id]
+def plan_of(session: Session, sequences: BlazeSequence, seq_id: str, parameters: Optional[str]) -> Plan:
+    """Today's plan of a sequence, with parameters as they are stored. Raises :class:`ValidationError`."""
+    sequence = sequences[seq_id]
     executors = session.engine.executors
-    if stored.parameters is None:
+    if parameters is None:
         return sequence.plan(None, executors)
     blocks = sequence.definition.blocks
     hints = {
@@ -120,4 +139,4 @@ def _plan_of(session: Session, sequences: BlazeSequence, stored: StoredRun) -> P
         if step.block_name in blocks
         for name, hint in blocks[step.block_name].signature.hints.items()
     }
-    return sequence.plan(loads(stored.parameters, hints), executors)
+    return sequence.plan(loads(parameters, hints), executors)

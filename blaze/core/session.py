@@ -29,9 +29,11 @@ from .what.plan import Plan
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from .do.events import Herald
     from .remember.recovery import StoredRun
     from .remember.retention import Retention
     from .state import StateManager
+    from .ticking import Ticker
 
 #: Seconds between two rounds of tidying while nothing runs, and while something does.
 TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 0.25
@@ -52,6 +54,7 @@ class Session:
         logger: Optional[BlazeLogger] = None,
         keep_outputs: bool = True,
         retention: Optional[Retention] = None,
+        herald: Optional[Herald] = None,
     ) -> None:
         """The arguments are those of ``Blaze``."""
         self.instance_id = new_instance_id(name)
@@ -80,14 +83,21 @@ class Session:
             tidy=self._tidy,
             keep_log=self.logger.keep,
             keeps_prints=self.logger.captures_print,
+            herald=herald,
         )
+        if self.journal.read("SELECT 1 FROM settings WHERE name = 'paused'"):
+            self.engine.pool.hold(True)
         #: The runs that were taken over.
         self.recovered: List[RunHandle] = []
         #: Those that are ours already, and still to be resumed.
         self.adopted: Deque[StoredRun] = deque()
-        self._state_dir = None if in_memory else state_dir
+        #: Fires ticks, from the start on.
+        self.ticker: Optional[Ticker] = None
+        #: None for a state in memory.
+        self.state_dir = None if in_memory else state_dir
         self._state: Optional[StateManager] = None
         self._next_tidy = time.monotonic() + TIDY_EVERY_BUSY
+        clock.attach(self)
 
     @property
     def recorder(self) -> Recorder:
@@ -103,7 +113,7 @@ class Session:
         if self._state is None:
             from .state import StateManager
 
-            directory = self._state_dir
+            directory = self.state_dir
             self._state = StateManager.of_journal(self.journal) if directory is None else StateManager(directory)
         return self._state
 
@@ -135,6 +145,15 @@ class Session:
         """The runs that are going on."""
         return [RunHandle(run) for run in list(self.engine.runs.values())]
 
+    def is_busy(self) -> bool:
+        """Whether anything is in hand that needs no time to pass."""
+        return self.engine.is_busy() or not (self.ticker is None or self.ticker.idle)
+
+    def next_moment(self) -> Optional[float]:
+        """When the next thing that is known of will be due, in the clock's monotonic seconds."""
+        moments = [self.engine.timekeeper.next_moment(), None if self.ticker is None else self.ticker.next_moment()]
+        return min((moment for moment in moments if moment is not None), default=None)
+
     def _tidy(self, idle: bool) -> bool:
         """Delete what is beyond the retention; in idle time fold the log into the file. Whether there is more."""
         now = time.monotonic()
@@ -157,7 +176,11 @@ class Session:
 
     def close(self, grace: float) -> None:
         """Stop and close everything; what has not ended is left to the next start."""
+        self.engine.pool.hold(True)
+        if self.ticker is not None:
+            self.ticker.close()
         self.engine.close(grace)
+        self.clock.detach(self)
         released = True
         try:
             if self.lock is not None:

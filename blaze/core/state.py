@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, TypeVar, Union
 
 from .ground.errors import AmbiguousName, Fault, NotFound, StateError
 from .ground.names import did_you_mean, name_fault
-from .ground.status import RunStatus
+from .ground.status import JobStatus, RunStatus
 from .remember import queries
 from .remember.arguments import (
     Moment,
     Statuses,
     check_name,
     epoch_of,
+    job_status_of,
     key_of,
     keys_of,
     level_of,
@@ -29,6 +30,7 @@ from .remember.arguments import (
     search_of,
     shown,
     statuses_of,
+    text_of_cursor,
 )
 from .remember.database import FILE_NAME
 from .remember.journal import Journal
@@ -36,6 +38,7 @@ from .remember.queries import Definition, run_of, step_of
 from .remember.reader import FileSource, JournalSource, Read, Row
 from .remember.records import (
     AttemptRecord,
+    JobRecord,
     LogRecord,
     Page,
     Progress,
@@ -49,6 +52,7 @@ from .remember.schema import place_of, step_key
 
 __all__ = [
     "AttemptRecord",
+    "JobRecord",
     "LogRecord",
     "Page",
     "Progress",
@@ -304,6 +308,74 @@ class StateManager:
         at_end = f"log-{max(start, last)}"
         here = f"log-{rows[-1][0]}" if more else at_end
         return Page(items, here if more else None, here)
+
+    # ------------------------------------------------------------------ jobs
+
+    def jobs(
+        self,
+        seq_id: Optional[str] = None,
+        status: Union[str, JobStatus, None] = None,
+        limit: int = 50,
+        cursor: Optional[str] = None,
+    ) -> Page[JobRecord]:
+        """Jobs, by id: of one sequence, in one state, or all."""
+        faults: List[Fault] = []
+        check_name("seq_id", seq_id, faults)
+        wanted = job_status_of(status, faults)
+        number = limit_of("limit", limit, faults)
+        after = text_of_cursor("job", cursor, faults)
+        refuse(faults)
+        tests, values = ["1"], []
+        for test, value in (("j.seq_id = ?", seq_id), ("j.status = ?", wanted), ("j.job_id > ?", after)):
+            if value is not None:
+                tests.append(test)
+                values.append(value)
+        rows = self._source.read(queries.JOBS.format(where=" AND ".join(tests)), (*values, number + 1))
+        items = [queries.job_of(row) for row in rows[:number]]
+        return Page(items, f"job-{items[-1].job_id}" if len(rows) > number else None)
+
+    def job(self, job_id: str) -> JobRecord:
+        """One job. Raises :class:`NotFound`, with near ids."""
+        faults: List[Fault] = []
+        check_name("job_id", job_id, faults)
+        refuse(faults)
+        found = self.jobs_by_id([job_id])
+        if not found:
+            known = [row[0] for row in self._source.read("SELECT job_id FROM jobs LIMIT 10000")]
+            raise NotFound(f"there is no job {shown(job_id)}{did_you_mean(job_id, known)}")
+        return found[0]
+
+    def jobs_by_id(self, job_ids: Sequence[str]) -> List[JobRecord]:
+        """Those of the jobs named that there are, in the same order."""
+        found: Dict[str, JobRecord] = {}
+        for start in range(0, len(job_ids), queries.BOUND):
+            some = job_ids[start : start + queries.BOUND]
+            where = f"j.job_id IN ({', '.join('?' * len(some))})"
+            for row in self._source.read(queries.JOBS.format(where=where), (*some, len(some))):
+                job = queries.job_of(row)
+                found[job.job_id] = job
+        return [found[job_id] for job_id in job_ids if job_id in found]
+
+    def job_counts(self) -> Dict[JobStatus, int]:
+        """How many jobs there are, by state."""
+        found = dict.fromkeys(JobStatus, 0)
+        for status, number in self._source.read(queries.JOB_COUNTS):
+            found[JobStatus(status)] = number
+        return found
+
+    def next_ticks(self) -> Dict[str, Tuple[int, Optional[float]]]:
+        """Of each sequence that has jobs: how many, and the next tick of those that are ACTIVE."""
+        rows = self._source.read(queries.NEXT_OF_SEQUENCES)
+        return {seq_id: (number, next_at) for seq_id, number, next_at in rows}
+
+    def is_paused(self) -> bool:
+        """Whether all ticks are held back."""
+        return bool(self._source.read(queries.IS_PAUSED))
+
+    def lateness(self, runs: int = 1000) -> List[float]:
+        """Seconds from nominal time to start of the ticks among the latest ``runs``."""
+        rows = self._source.read(queries.LATELY, (runs,))
+        return [started - scheduled for scheduled, started in rows]
 
     # ------------------------------------------------------------------ sequences and the file
 

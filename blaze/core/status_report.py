@@ -1,11 +1,13 @@
-"""What ``status()`` tells, as data; ``str()`` of it is the table."""
+"""What ``status()`` and ``health()`` tell, as data; ``str()`` of it is for people."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from .ground.clock import as_datetime
 from .remember.records import SequenceSummary
 
 _COLUMNS = ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time")
@@ -23,23 +25,28 @@ class SequenceStatus:
     #: Seconds of its last run.
     last_seconds: float
     last_run_id: Optional[str] = None
+    #: Number of its jobs.
+    jobs: int = 0
 
     @classmethod
-    def of(cls, seq_id: str, summary: Optional[SequenceSummary]) -> SequenceStatus:
-        """The line of a sequence, from what is recorded of it (None: never run)."""
+    def of(
+        cls, seq_id: str, summary: Optional[SequenceSummary], jobs: Tuple[int, Optional[float]] = (0, None)
+    ) -> SequenceStatus:
+        """The line of a sequence, from what is recorded of it (None: never run), and its jobs' number and next tick."""
+        number, next_run = jobs
         last = summary.last_run if summary is not None else None
         if last is None:
-            return cls(seq_id, None, None, "PENDING", 0.0)
-        return cls(seq_id, last.created, None, str(last.status), last.seconds or 0.0, last.run_id)
+            return cls(seq_id, None, next_run, "PENDING", 0.0, None, number)
+        return cls(seq_id, last.created, next_run, str(last.status), last.seconds or 0.0, last.run_id, number)
 
 
 @dataclass(frozen=True)
 class StatusReport:
-    """A scheduler at one instant."""
+    """A scheduler at one instant. Times are epoch seconds."""
 
     instance: str
     pid: int
-    #: RUNNING, PAUSED or STOPPED.
+    #: STARTING, RUNNING, PAUSED or STOPPED.
     state: str
     state_dir: Optional[str]
     runs_active: int
@@ -49,15 +56,30 @@ class StatusReport:
     leaked_threads: int
     #: Why nothing can be written at present, or None.
     write_fault: Optional[str]
+    #: When this was asked.
+    at: float = 0.0
+    #: Jobs by state.
+    jobs: Dict[str, int] = field(default_factory=dict)
+    #: The next tick of all jobs.
+    next_tick: Optional[float] = None
     sequences: List[SequenceStatus] = field(default_factory=list)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The same as JSON-able data."""
-        return asdict(self)
+        """The same as JSON-able data; times are UTC, ISO 8601."""
+        told = asdict(self)
+        for name in ("at", "next_tick"):
+            told[name] = _iso(told[name])
+        for line in told["sequences"]:
+            for name in ("last_run", "next_run"):
+                line[name] = _iso(line[name])
+        return told
 
     def __str__(self) -> str:
+        number = sum(self.jobs.values())
         lines = [
             f"Blaze {self.instance} - PID {self.pid} - {self.state}",
+            f"There {'is 1 job' if number == 1 else f'are {number} jobs'} in the state{self._not_active()}",
+            f"The next tick is {self._moment(self.next_tick) if self.next_tick is not None else 'not to be seen'}",
             f"{self.runs_active} runs are going on, {self.busy_workers} of {self.workers} workers are busy",
         ]
         if self.leaked_threads:
@@ -68,17 +90,75 @@ class StatusReport:
             (
                 line.seq_id,
                 "Never run" if line.last_run is None else _local(line.last_run),
-                "-" if line.next_run is None else _local(line.next_run),
+                "-" if line.next_run is None else self._moment(line.next_run),
                 line.status,
                 f"{line.last_seconds:.2f}s",
             )
             for line in self.sequences
         ]
-        widths = [max(len(row[i]) for row in [_COLUMNS, *rows]) for i in range(len(_COLUMNS))]
-        for row in [_COLUMNS, *rows]:
-            lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *_table([_COLUMNS, *rows])])
+
+    def _not_active(self) -> str:
+        told = [f"{number} {state}" for state, number in self.jobs.items() if number and state != "ACTIVE"]
+        return f" ({', '.join(told)})" if told else ""
+
+    def _moment(self, epoch: float) -> str:
+        return f"{_local(epoch)} {time_to_go(epoch - self.at)}"
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a scheduler does what it should, and what is wrong if not."""
+
+    #: Nothing is wrong.
+    ok: bool
+    #: What is wrong, a line each.
+    problems: List[str]
+    #: How often a loop died and was restarted, by its name.
+    restarts: Dict[str, int]
+    leaked_threads: int
+    #: Bytes of the write-ahead log.
+    wal_bytes: int
+    #: Jobs that are BROKEN.
+    broken_jobs: int
+    #: Hooks that failed.
+    hook_failures: int
+    #: Seconds from the nominal time of the latest ticks to their start: median, 99th percentile, longest.
+    lateness: Optional[Tuple[float, float, float]]
+    #: Of Blaze, Python, SQLite and croniter.
+    versions: Dict[str, str]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON-able data."""
+        return asdict(self)
+
+
+def summary_of(values: Sequence[float]) -> Optional[Tuple[float, float, float]]:
+    """Median, 99th percentile and greatest; None if there are none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return ordered[last // 2], ordered[math.ceil(last * 0.99)], ordered[last]
+
+
+def time_to_go(seconds: float) -> str:
+    """How long it is until then, in one unit: ``<15m``."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds > size:
+            return f"<{math.ceil(seconds / size)}{unit}"
+    return f"<{max(0, math.ceil(seconds))}s"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> List[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 def _local(epoch: float) -> str:
     return datetime.fromtimestamp(epoch).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _iso(epoch: Optional[float]) -> Optional[str]:
+    moment = as_datetime(epoch)
+    return None if moment is None else moment.isoformat()

@@ -300,7 +300,9 @@ def test_a_run_as_json_has_stable_keys_and_utc_times(history: History, state: St
     assert list(document) == [
         *("run_id", "seq_id", "job_id", "status", "reason", "scheduled_at", "created_at", "started_at", "ended_at"),
         *("duration", "deadline_at", "owner", "recoveries", "retry_of", "cancel", "steps", "preview", "error"),
+        *("lateness", "missed", "missed_from"),
     ]
+    assert document["lateness"] == 1.5
     assert document["scheduled_at"] == "2026-01-01T00:00:00+00:00"
     assert document["started_at"] == "2026-01-01T00:00:01.500000+00:00"
     assert document["deadline_at"] is None, "the year 31,688,738,506 can't be told as a datetime"

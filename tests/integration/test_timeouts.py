@@ -73,16 +73,16 @@ def overstayed(step, limit=LIMIT):
 
 def test_what_becomes_due_while_the_timekeeper_looks_is_not_slept_over(durable, bench, monkeypatch):
     """A retry, or a limit, that comes up after the look has passed it by and before it is told when the next one is."""
-    next_wait = Timekeeper._next_wait
+    next_moment = Timekeeper.next_moment
     late = []
 
-    def a_retry_comes_too_late_for_this_look(keeper, now, busy):
-        seconds = next_wait(keeper, now, busy)
+    def a_retry_comes_too_late_for_this_look(keeper):
+        moment = next_moment(keeper)
         while late:
-            keeper.call_at(now, late.pop())
-        return seconds
+            keeper.call_at(keeper._monotonic(), late.pop())
+        return moment
 
-    monkeypatch.setattr(Timekeeper, "_next_wait", a_retry_comes_too_late_for_this_look)
+    monkeypatch.setattr(Timekeeper, "next_moment", a_retry_comes_too_late_for_this_look)
     bench.step("a", one)
     bench.sequence()
     scheduler = durable.scheduler(bench, clock=HandClock())  # whose timekeeper looks only when it is told to
@@ -485,9 +485,9 @@ def test_a_run_reaches_its_limit_by_the_clock_of_the_scheduler(scheduled, bench)
 
 def test_a_run_that_begins_just_as_the_timekeeper_goes_to_sleep_keeps_its_limit(scheduled, bench, monkeypatch):
     """It has seen that nothing runs, and has not slept yet."""
-    decide, handles = Timekeeper._next_wait, []
+    decide, handles = Timekeeper._patience, []
 
-    def next_wait(self, *arguments):
+    def patience(self, *arguments):
         seconds = decide(self, *arguments)
         if seconds > 1 and not handles:
             thread = threading.Thread(target=lambda: handles.append(scheduler.trigger("seq")))
@@ -501,7 +501,7 @@ def test_a_run_that_begins_just_as_the_timekeeper_goes_to_sleep_keeps_its_limit(
     bench.sequence(seq_run_timeout=2 * LIMIT)
     scheduler = scheduled.scheduler(bench)
     monkeypatch.setattr(timekeeper, "LINGER", 1)
-    monkeypatch.setattr(Timekeeper, "_next_wait", next_wait)
+    monkeypatch.setattr(Timekeeper, "_patience", patience)
     scheduler.run("quick", timeout=PATIENCE)
     wait_until(lambda: handles, "the sleep")
     assert handles[0].result(2 * LIMIT + LATE).reason == "timeout"

@@ -106,32 +106,39 @@ class Way:
             scheduler.stop(grace=0.0)
 
 
+def hold(scheduler):
+    """Let this scheduler start no step, and tell no other."""
+    scheduler._open().engine.pool.hold(True)
+
+
 class HandClock(Clock):
-    """Time that moves only when told to."""
+    """Time that moves only when told to, whatever is in hand."""
 
     def __init__(self, now=1_000.0):
         super().__init__()
         self._now = now
-        self._looks = 0
         self._changed = threading.Condition()
-        self._event = None
+        #: How often each thread that watches the clock has gone to sleep, by the event that wakes it.
+        self._looks = {}
         self.time = lambda: 1_700_000_000.0 + self._now
         self.monotonic = lambda: self._now
 
-    def wait(self, event, timeout):
+    def wait(self, event, timeout, patience):
         with self._changed:
-            self._event = event
-            self._looks += 1
+            self._looks[event] = self._looks.get(event, 0) + 1
             self._changed.notify_all()
         return event.wait(PATIENCE)
 
     def advance(self, seconds):
-        """Move on, and return when the timekeeper has done all that was due by then."""
+        """Move on, and return when whoever watches the clock has done all that was due by then."""
         with self._changed:
             self._now += seconds
+            assert self._changed.wait_for(lambda: self._looks, PATIENCE), "nothing watches the clock"
             # Twice: the first look that is seen to end may have begun before the change.
             for _ in range(2):
-                looks = self._looks
-                assert self._changed.wait_for(lambda: self._event is not None, PATIENCE), "nothing watches the clock"
-                self._event.set()
-                assert self._changed.wait_for(lambda looks=looks: self._looks > looks, PATIENCE), "nobody looked"
+                before = dict(self._looks)
+                for event in before:
+                    event.set()
+                assert self._changed.wait_for(
+                    lambda before=before: all(self._looks[event] > looks for event, looks in before.items()), PATIENCE
+                ), "nobody looked"

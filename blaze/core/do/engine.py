@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Mapping, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Set
 
 from ..ground import capture
 from ..ground.clock import Clock
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from .coroutines import EventLoop
+    from .events import Herald
     from .processes import ChildPool
 
 log = logging.getLogger("blaze.engine")
@@ -56,6 +57,7 @@ class Engine:
         tidy: Optional[Callable[[bool], bool]] = None,
         keep_log: Optional[KeepLog] = None,
         keeps_prints: bool = False,
+        herald: Optional[Herald] = None,
     ) -> None:
         _refuse_in_unguarded_script()
         self.clock = clock or Clock()
@@ -77,6 +79,10 @@ class Engine:
         self.write_fault: Optional[str] = None
         if journal is not None:
             journal.when_pending = self._flush_for_others
+        #: Tells hooks what happens.
+        self.herald = herald
+        #: Is called when a run has ended, in whatever thread noticed it.
+        self.when_ended: Optional[Callable[[Run], None]] = None
         self._held_back: Deque[Callable[[], Optional[Item]]] = deque()
         self._tidy = tidy
         #: Is given every record that a block logs, besides the run's own log.
@@ -98,6 +104,22 @@ class Engine:
 
     def begin(self, run: Run, halted: Optional[str] = None) -> None:
         """Start a run, or go on with one that was restored; ``halted``: it is only to be brought to its end."""
+        self._admit(run)
+        if halted is not None:
+            run.halt(halted)
+            return
+        self.pool.extend(run.begin())
+
+    def begin_all(self, runs: Iterable[Run]) -> None:
+        """Start several runs together."""
+        items: List[Item] = []
+        for run in runs:
+            self._admit(run)
+            items += run.begin()
+        self.pool.extend(items)
+
+    def _admit(self, run: Run) -> None:
+        """From now on the run is watched."""
         self.runs[run.info.run_id] = run
         if self.keeps_logs and not run.plan.modules <= self._captured:
             self._capture(run.plan)
@@ -105,10 +127,6 @@ class Engine:
         keeper.start()
         if keeper.asleep or (run.limit is not None and run.limit < keeper.next_look):
             keeper.poke()
-        if halted is not None:
-            run.halt(halted)
-            return
-        self.pool.extend(run.begin())
 
     def _capture(self, plan: Plan) -> None:
         """Keep what the blocks of these modules log."""
@@ -355,6 +373,8 @@ class Engine:
             self._loop.close()
         if self._children is not None:
             self._children.close(2.0)
+        if self.herald is not None:
+            self.herald.close()
         for _ in range(self._captures):
             capture.uninstall()
         self._captures = 0
@@ -366,6 +386,19 @@ class Engine:
             if time.monotonic() >= end:
                 return
             time.sleep(0.005)
+
+    def is_busy(self) -> bool:
+        """Whether anything is in hand that needs no time to pass."""
+        pool, herald = self.pool, self.herald
+        return (
+            (bool(pool.ready) and not pool.held)
+            or bool(pool.outcomes)
+            or bool(self.inflight)
+            or not pool.rests()
+            or not self.timekeeper.idle
+            or (self.awaits_commits and self.journal_waits())
+            or not (herald is None or herald.idle)
+        )
 
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)

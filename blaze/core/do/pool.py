@@ -200,9 +200,13 @@ class Pool:
                 return False
             self._numbers += 1
             worker = Worker(self, self._numbers)
-            # Started under the lock: whoever closes the pool joins every worker that it sees.
-            worker.start()
+            # Seen before it takes anything, and started under the lock: whoever closes the pool joins every worker.
             self.workers.add(worker)
+            try:
+                worker.start()
+            except BaseException:
+                self.workers.discard(worker)
+                raise
         return True
 
     def park(self, worker: Worker) -> bool:
@@ -284,6 +288,10 @@ class Pool:
             for _ in range(min(len(self.ready), self.size)):
                 if not self._wake():
                     break
+
+    def rests(self) -> bool:
+        """Whether every worker waits for something to do."""
+        return all(worker.parked for worker in list(self.workers))
 
     def busy(self) -> List[Worker]:
         """The workers that are inside a block."""

@@ -69,6 +69,8 @@ class Run(RunState):
             self.attempts[index] += 1
             if not self.began:
                 self.began = attempt.started
+                if engine.herald is not None:
+                    engine.herald.run_started(self)
         if step.timeout is not None:
             attempt.limit = limit = attempt.started + step.timeout
             if limit < engine.timekeeper.next_look:
@@ -161,6 +163,8 @@ class Run(RunState):
 
     def _release(self, index: int, ready: List[Item]) -> None:
         """A step has ended for good: its dependents have one less to wait for. Under the lock."""
+        if self.tells_steps:
+            self._tell_step(index)
         waiting = self.waiting
         for target in self.plan.dependents[index]:
             left = waiting[target] - 1
@@ -263,8 +267,18 @@ class Run(RunState):
     def _conclude(self) -> None:
         """The end is safe: tell whoever waits."""
         self.status = self._verdict()[0]
-        self.engine.forget(self)
+        engine = self.engine
+        engine.forget(self)
         self.ending.come(self)
+        if engine.herald is not None:
+            engine.herald.run_ended(self)
+        if engine.when_ended is not None:
+            engine.when_ended(self)
+
+    def _tell_step(self, index: int) -> None:
+        """Tell the hooks that a step has ended."""
+        if self.engine.herald is not None:
+            self.engine.herald.step_ended(self, index)
 
     # ------------------------------------------------------------------ failures and retries
 
@@ -334,6 +348,8 @@ class Run(RunState):
                 self.statuses[index] = CANCELLED
                 self._step_ended(index, CANCELLED, verdict, ready, failure.message)
         if delay is not None:
+            if engine.herald is not None:
+                engine.herald.retried(self, index, attempt.attempt, seconds, failure.message, delay)
             if delay <= 0.0:
                 engine.pool.push((self, index))
             else:
@@ -413,6 +429,8 @@ class Run(RunState):
             self._consumed(index)
         if self.engine.recorder is not None:
             self.engine.recorder.step(self.key, index, status, reason, self.attempts[index], None, None)
+        if self.tells_steps:
+            self._tell_step(index)
 
     def halt(self, reason: str, *, wait: bool = False, flush: bool = True) -> bool:
         """Start nothing further, and ask what runs to stop; whether the run was still going.

@@ -39,7 +39,7 @@ class RunState:
         "engine", "plan", "info", "key", "lock", "context", "final", "statuses", "reasons", "attempts",
         "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
         "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "ending", "on_log",
-        "log", "row", "rows", "ends", "retrying",
+        "log", "row", "rows", "ends", "retrying", "tells_steps",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +104,8 @@ class RunState:
         self.rows: FrozenSet[int] = frozenset()
         #: Steps that wait for their next attempt.
         self.retrying = 0
+        #: Whether somebody wants to know of each step that ends.
+        self.tells_steps = engine.herald is not None and engine.herald.tells_steps
 
     # ------------------------------------------------------------------ being asked
 

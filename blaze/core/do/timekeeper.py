@@ -20,7 +20,7 @@ import itertools
 import logging
 import math
 import threading
-from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..ground.errors import StepCancelled, StepTimeout
 from ..ground.status import RunStatus
@@ -64,10 +64,12 @@ class Timekeeper:
         self._quiet = 0
         self._scribe = Scribe(engine)
         self._tidying = False
-        #: Monotonic time of the next look at the latest; who has something earlier pokes.
+        #: Monotonic time of the next thing known to be due; who has something earlier pokes.
         self.next_look = 0.0
         #: Nothing runs; who begins a run pokes.
         self.asleep = False
+        #: It is at work, or about to be.
+        self.looking = True
         #: How often the loop died and was restarted, and of what last.
         self.deaths = 0
         self.last_death: Optional[str] = None
@@ -125,24 +127,39 @@ class Timekeeper:
 
     def _main(self) -> None:
         while not self._closed:
-            self.next_look = math.inf  # this look may have passed by what comes up from now on: let that poke
+            self.looking = True
+            self._event.clear()
             try:
-                wait = self._look(self._monotonic())
+                patience = self._look(self._monotonic())
+                moment = self.next_moment()
             except Exception as error:
                 # Never silently: health() tells, and the loop goes on.
                 self.deaths += 1
                 self.last_death = f"{type(error).__name__}: {error}"
                 log.exception("the timekeeper failed and goes on")
-                wait = LOOK_WAITING
-            self.asleep = wait > LOOK_WAITING
-            self.next_look = self._monotonic() + wait
-            if self.asleep and self._engine.runs:
-                continue  # it began after the look and before we were seen to sleep
-            self._engine.clock.wait(self._event, wait)
-            self._event.clear()
+                moment, patience = None, LOOK_WAITING
+            self.asleep = patience > LOOK_WAITING
+            self.next_look = math.inf if moment is None else moment
+            self.looking = False
+            if self._has_missed_something():
+                continue
+            due_in = None if moment is None else max(moment - self._monotonic(), 0.001)
+            self._engine.clock.wait(self._event, due_in, patience)
+
+    def _has_missed_something(self) -> bool:
+        """Whether something came in after the look, from somebody who did not see yet that we are about to sleep."""
+        if self.asleep and self._engine.runs:
+            return True
+        moment = self.next_moment()
+        return moment is not None and moment < self.next_look
+
+    @property
+    def idle(self) -> bool:
+        """Whether it sleeps, and nobody has woken it."""
+        return (self._thread is None or not self.looking) and not self._event.is_set() and not self._scribe.working
 
     def _look(self, now: float) -> float:
-        """Do all that is due; seconds until the next look."""
+        """Do all that is due; seconds until the next look at the latest."""
         engine = self._engine
         self._start_due(now)
         if engine.pool.held:
@@ -155,30 +172,48 @@ class Timekeeper:
         if engine.pool.ready and not engine.pool.held:
             engine.pool.call_help()  # what was thought to be quick is not
         self._scribe.look(now)
-        return self._next_wait(now, bool(attempts))
+        return self._patience(bool(attempts))
 
-    def _next_wait(self, now: float, busy: bool) -> float:
+    def _patience(self, busy: bool) -> float:
         engine = self._engine
         if self._stopping:
-            wait = 0.01
+            patience = 0.01
         elif busy or engine.journal_waits() or self._scribe.working or self._scribe.has_more:
-            wait = LOOK_BUSY
+            patience = LOOK_BUSY
         elif engine.runs:
-            wait = LOOK_WAITING
+            patience = LOOK_WAITING
         else:
             self._quiet += 1
             idle = self._quiet >= LINGER and not self._tidies()
-            wait = LOOK_LONGEST if idle else LOOK_BUSY
+            patience = LOOK_LONGEST if idle else LOOK_BUSY
         if engine.runs:
             self._quiet = 0
+        return patience
+
+    def loops(self) -> Dict[str, Tuple[int, Optional[str]]]:
+        """How often each of the engine's loops died and went on, and of what last."""
+        scribe = self._scribe
+        return {"timekeeper": (self.deaths, self.last_death), "scribe": (scribe.deaths, scribe.last_death)}
+
+    def next_moment(self) -> Optional[float]:
+        """When the next thing that is known of will be due, in monotonic seconds."""
+        return min(self._known_moments(), default=None)
+
+    def _known_moments(self) -> Iterator[float]:
+        """When something will be due, as far as that is known now."""
+        engine = self._engine
         with self._lock:
             if self._due:
-                wait = min(wait, self._due[0][0] - now)
-        limits = [attempt.limit for attempt in engine.attempts() if attempt.limit is not None]
-        limits += [run.limit for run in list(engine.runs.values()) if run.limit is not None]
-        if limits:
-            wait = min(wait, min(limits) - now)
-        return max(wait, 0.001)
+                yield self._due[0][0]
+        for attempt in engine.attempts():
+            if attempt.limit is not None and attempt.phase == LIVE:
+                yield attempt.limit
+        for run in list(engine.runs.values()):
+            if run.limit is not None and run.halted in (None, "fail_stop"):
+                yield run.limit
+        for attempt in list(self._stopping):
+            asked = attempt.phase == ASKED and attempt.stop is None
+            yield attempt.asked_at + (ASKED_FOR if asked else ASKED_FOR + CONDEMNED_FOR)
 
     def _tidies(self) -> bool:
         """Let the scribe do the housekeeping of idle time; whether it is still at it."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 import threading
 import time as _time
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Callable, Optional, Protocol
+
+
+class Busy(Protocol):
+    """What is driven by a clock."""
+
+    def is_busy(self) -> bool:
+        """Whether it has something in hand that needs no time to pass."""
+
+    def next_moment(self) -> Optional[float]:
+        """When the next thing that it knows of will be due, in monotonic seconds; None: nothing will."""
 
 
 class Clock:
@@ -21,9 +31,20 @@ class Clock:
         #: Seconds that never go backwards; differences only.
         self.monotonic: Callable[[], float] = _time.monotonic
 
-    def wait(self, event: threading.Event, timeout: Optional[float]) -> bool:
-        """Wait for ``event`` at most ``timeout`` seconds of this clock; whether it was set."""
-        return event.wait(timeout)
+    def wait(self, event: threading.Event, timeout: Optional[float], patience: float) -> bool:
+        """Wait for ``event``; whether it was set.
+
+        - ``timeout``: seconds of this clock until something is known to be due; None: nothing is.
+        - ``patience``: real seconds after which to look again all the same, since clocks may be
+          set, laptops sleep, and other processes tell nobody what they did.
+        """
+        return event.wait(patience if timeout is None else min(timeout, patience))
+
+    def attach(self, worker: Busy) -> None:
+        """Whoever waits by this clock makes itself known; a clock that is driven has to know who is at work."""
+
+    def detach(self, worker: Busy) -> None:
+        """It waits no more."""
 
 
 def as_datetime(epoch: Optional[float]) -> Optional[datetime]:

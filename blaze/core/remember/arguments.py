@@ -14,7 +14,7 @@ from typing import Any, Collection, Iterable, List, Optional, Tuple, Union
 
 from ..ground.errors import Fault, ValidationError
 from ..ground.names import did_you_mean, name_fault
-from ..ground.status import RunStatus
+from ..ground.status import JobStatus, RunStatus
 
 #: Most records in one page.
 MAX_LIMIT = 10_000
@@ -66,6 +66,19 @@ def statuses_of(status: Optional[Statuses], faults: List[Fault]) -> Collection[R
     if not wanted:
         faults.append(Fault("status", "no state is asked for; leave it out for all of them"))
     return found
+
+
+def job_status_of(status: Union[str, JobStatus, None], faults: List[Fault]) -> Optional[str]:
+    """A state of jobs."""
+    if status is None:
+        return None
+    known = [state.value for state in JobStatus]
+    name = status.upper() if isinstance(status, str) else ""
+    if name in known:
+        return name
+    near = did_you_mean(name[:40], known)
+    faults.append(Fault("status", f"{_clipped(status)} is no state of a job ({', '.join(known)}){near}"))
+    return None
 
 
 def epoch_of(where: str, moment: Optional[Moment], faults: List[Fault]) -> Optional[float]:
@@ -125,6 +138,17 @@ def key_of(kind: str, cursor: Optional[str], faults: List[Fault]) -> Optional[in
     """The key in a cursor that has one."""
     found = keys_of(kind, cursor, 1, faults)
     return None if found is None else found[0]
+
+
+def text_of_cursor(kind: str, cursor: Optional[str], faults: List[Fault]) -> Optional[str]:
+    """The name in a cursor, ``kind-name``."""
+    if cursor is None:
+        return None
+    name = cursor[len(kind) + 1 :] if isinstance(cursor, str) and cursor.startswith(f"{kind}-") else None
+    if name_fault(name, dotted=True) is not None:
+        faults.append(Fault("cursor", f"take it from the page before; {_clipped(cursor)} is none of this question's"))
+        return None
+    return name
 
 
 def shown(name: object) -> str:

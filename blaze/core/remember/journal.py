@@ -232,6 +232,11 @@ class Journal:
                     self.commit()
             return self._cursor.execute(sql, row).fetchall()
 
+    def look(self, ask: Callable[[sqlite3.Cursor], T]) -> T:
+        """What a function asks with the writing connection's cursor; it writes nothing."""
+        with self._alone():
+            return ask(self._cursor)
+
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Fold the write-ahead log into the database. Call it with ``lock`` held.
 

@@ -12,10 +12,10 @@ from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 
 from ..ground.errors import NotFound, StateError
 from ..ground.names import MAX_NAME, did_you_mean
-from ..ground.status import BlockStatus, RunStatus
+from ..ground.status import BlockStatus, JobStatus, RunStatus
 from .arguments import shown
 from .reader import Read, Row
-from .records import Progress, RunRecord, SequenceSummary, StepRecord
+from .records import JobRecord, Progress, RunRecord, SequenceSummary, StepRecord
 
 #: Keys that one statement of a search goes through; about 20 ms.
 SPAN = 50_000
@@ -35,7 +35,7 @@ _MAX_KEY = (1 << 63) - 1
 
 RUN_COLUMNS = (
     "id, run_id, seq_id, job_id, status, reason, scheduled_at, created_at, started_at, ended_at, seconds, deadline, "
-    "owner, recoveries, retry_of, cancel, steps, preview, error"
+    "owner, recoveries, retry_of, cancel, steps, preview, error, missed, missed_from"
 )
 RUNS_BETWEEN = f"SELECT {RUN_COLUMNS} FROM runs WHERE run_id >= ? AND run_id < ? {{also}} ORDER BY run_id LIMIT ?"
 RUN_ID_BEFORE = "SELECT run_id FROM runs WHERE run_id < ? ORDER BY run_id DESC LIMIT 1"
@@ -73,6 +73,23 @@ SELECT seq_id, status, COUNT(*), MIN(id) FROM runs INDEXED BY runs_open WHERE {_
 OPEN_OF_SEQUENCE = f"""
 SELECT seq_id, status, COUNT(*), MIN(id) FROM runs INDEXED BY runs_open
 WHERE {_IS_OPEN} AND seq_id = ? GROUP BY status"""
+
+#: Its latest run that was not skipped, beside each job.
+JOBS = """
+SELECT j.id, j.job_id, j.seq_id, j.status, j.interval, j.timezone, j.start_at, j.end_at, j.catchup, j.overlap,
+       j.priority, j.source, j.error, j.next_at, j.submitted_at, r.scheduled_at, r.run_id, r.status
+FROM jobs j LEFT JOIN runs r ON r.id =
+    (SELECT id FROM runs INDEXED BY runs_of_tick WHERE job_id = j.job_id AND job_id IS NOT NULL
+     AND status <> 'SKIPPED' ORDER BY scheduled_at DESC LIMIT 1)
+WHERE {where} ORDER BY j.job_id LIMIT ?"""
+JOB_COUNTS = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
+NEXT_OF_SEQUENCES = """
+SELECT seq_id, COUNT(*), MIN(CASE WHEN status = 'ACTIVE' THEN next_at END) FROM jobs GROUP BY seq_id"""
+IS_PAUSED = "SELECT 1 FROM settings WHERE name = 'paused'"
+#: Ticks fired lately: nominal time, start.
+LATELY = """
+SELECT scheduled_at, started_at FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ? AND job_id IS NOT NULL
+AND started_at IS NOT NULL"""
 
 LAST_LOG_KEY = "SELECT MAX(id) FROM logs"
 _LOG = "SELECT l.id, l.at, l.level, l.logger, l.message, r.run_id, r.seq_id, l.step, l.attempt, d.digest"
@@ -296,6 +313,13 @@ def run_of(row: Row) -> RunRecord:
     """The record of a row of :data:`RUN_COLUMNS`."""
     key, run_id, seq_id, job_id, status, *others = row
     return RunRecord(key, run_id, seq_id, job_id, RunStatus(status), *others)
+
+
+def job_of(row: Row) -> JobRecord:
+    """The record of a row of :data:`JOBS`."""
+    job = JobRecord(*row)
+    last_status = None if job.last_status is None else RunStatus(job.last_status)
+    return job._replace(status=JobStatus(job.status), last_status=last_status)
 
 
 def step_of(definition: Definition, index: int, row: Optional[Row]) -> StepRecord:

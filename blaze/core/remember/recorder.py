@@ -12,7 +12,7 @@ import logging
 import operator
 import sqlite3
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Set, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..ground.errors import StateError
 from ..ground.status import BlockStatus, RunStatus, predecessors
@@ -42,6 +42,7 @@ def _is_one_of(states: Any) -> str:
 #: What a run has at first besides its state, its definition and its graph; the last ones only some have.
 _AT_FIRST = (
     "run_id", "seq_id", "created_at", "owner", "steps", "deadline", "parameters", "job_id", "scheduled_at", "retry_of",
+    "reason",
 )  # fmt: skip
 
 RUN_STARTED = f"""
@@ -123,12 +124,14 @@ class NewRun(NamedTuple):
     created_at: float
     #: Epoch seconds, or None for no limit.
     deadline: Optional[float]
-    owner: str
+    #: None: it waits in its job's queue.
+    owner: Optional[str]
     steps: int
     job_id: Optional[str] = None
     #: Epoch seconds.
     scheduled_at: Optional[float] = None
     retry_of: Optional[str] = None
+    reason: Optional[str] = None
 
 
 class Recorder:
@@ -323,7 +326,38 @@ def insert_run(cursor: sqlite3.Cursor, run: NewRun) -> int:
     return _insert_run_and_definition(cursor, run)[0]
 
 
-def _insert_run_and_definition(cursor: sqlite3.Cursor, run: NewRun) -> Tuple[int, int]:
+def insert_runs(cursor: sqlite3.Cursor, runs: Sequence[NewRun]) -> List[Optional[int]]:
+    """The rows of several runs; their keys, None for one whose tick has a run already."""
+    definitions = {run.digest: run for run in runs}
+    known = {digest: _definition_of(cursor, run) for digest, run in definitions.items()}
+    first = cursor.execute("SELECT COALESCE(MAX(id), 0) + 1 FROM runs").fetchone()[0]
+    rows: Dict[str, List[Tuple[Any, ...]]] = {}
+    for key, run in enumerate(runs, first):
+        sql, row = _insertion(run, known[run.digest])
+        rows.setdefault(sql, []).append((*row, key))
+    inserted = 0
+    for sql, some in rows.items():
+        cursor.executemany(_with_key(sql), some)
+        inserted += cursor.rowcount
+    keys: List[Optional[int]] = list(range(first, first + len(runs)))
+    if inserted < len(runs):
+        found = {key for (key,) in cursor.execute("SELECT id FROM runs WHERE id >= ?", (first,))}
+        keys = [key if key in found else None for key in keys]
+    return keys
+
+
+def _with_key(sql: str) -> str:
+    """The same statement with the row's key, for ticks that may have a run already."""
+    found = _insert_with_key.get(sql)
+    if found is None:
+        found = sql.replace(", definition)", ", definition, id)")
+        found = f"{found[:-1]}, ?) ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL DO NOTHING"
+        _insert_with_key[sql] = found
+    return found
+
+
+def _definition_of(cursor: sqlite3.Cursor, run: NewRun) -> int:
+    """The key of a run's definition, which is recorded if it is new."""
     known = "SELECT id FROM definitions WHERE digest = ?"
     found = cursor.execute(known, (run.digest,)).fetchone()
     if found is None:
@@ -331,7 +365,11 @@ def _insert_run_and_definition(cursor: sqlite3.Cursor, run: NewRun) -> Tuple[int
             "INSERT INTO definitions (digest, seq_id, graph) VALUES (?, ?, ?)", (run.digest, run.seq_id, run.graph)
         )
         found = cursor.execute(known, (run.digest,)).fetchone()
-    definition = int(found[0])
+    return int(found[0])
+
+
+def _insert_run_and_definition(cursor: sqlite3.Cursor, run: NewRun) -> Tuple[int, int]:
+    definition = _definition_of(cursor, run)
     key = cursor.execute(*_insertion(run, definition)).lastrowid
     if key is None:
         raise StateError("SQLite gave the new run no key")
@@ -355,6 +393,7 @@ def _insertion(run: NewRun, definition: int) -> Tuple[str, Tuple[Any, ...]]:
 
 
 _insert_run: Dict[Tuple[str, ...], str] = {}
+_insert_with_key: Dict[str, str] = {}
 _at_first = operator.attrgetter(*_AT_FIRST)
 
 

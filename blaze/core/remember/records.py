@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Dict, Generic, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
 
 from ..ground.clock import as_datetime
-from ..ground.status import BlockStatus, RunStatus
+from ..ground.status import BlockStatus, JobStatus, RunStatus
 
 T = TypeVar("T")
 
@@ -50,11 +50,27 @@ class RunRecord(NamedTuple):
     #: Preview of the output.
     preview: Optional[str]
     error: Optional[str]
+    #: Of a SKIPPED run: how many ticks it stands for, the last at ``scheduled``.
+    missed: Optional[int] = None
+    #: The first of them.
+    missed_since: Optional[float] = None
 
     @property
     def duration(self) -> Optional[float]:
         """The same as ``seconds``, under the name that a ``RunResult`` has for it."""
         return self.seconds
+
+    @property
+    def lateness(self) -> Optional[float]:
+        """Seconds from the tick's nominal time to the start of its first step; None if it was not run, or by hand."""
+        if self.scheduled is None or self.started is None or self.job_id is None:
+            return None
+        return self.started - self.scheduled
+
+    @property
+    def missed_from(self) -> Optional[datetime]:
+        """Of a SKIPPED run: the first tick that it stands for."""
+        return _datetime(self.missed_since)
 
     @property
     def scheduled_at(self) -> Optional[datetime]:
@@ -102,6 +118,9 @@ class RunRecord(NamedTuple):
             "steps": self.steps,
             "preview": self.preview,
             "error": self.error,
+            "lateness": self.lateness,
+            "missed": self.missed,
+            "missed_from": _iso(self.missed_since),
         }
 
 
@@ -292,6 +311,83 @@ class SequenceSummary(NamedTuple):
             "total_seconds": self.total_seconds,
             "mean_seconds": self.mean_seconds,
             "last_seconds": self.last_seconds,
+        }
+
+
+class JobRecord(NamedTuple):
+    """A job as it is stored."""
+
+    key: int
+    job_id: str
+    seq_id: str
+    status: JobStatus
+    #: Cron text; None: it fires once.
+    interval: Optional[str]
+    #: IANA name of its time zone.
+    timezone: str
+    #: Inclusive.
+    start: Optional[float]
+    end: Optional[float]
+    catchup: str
+    overlap: str
+    priority: int
+    #: ``submitted``, or ``auto_start``: by its sequence.
+    source: str
+    #: Why it is BROKEN.
+    error: Optional[str]
+    #: Its next tick; None: there is none. Of a PAUSED job the one at which it was paused.
+    next: Optional[float]
+    submitted: float
+    #: Its latest tick that got a run, and how that stands.
+    last: Optional[float]
+    last_run_id: Optional[str]
+    last_status: Optional[RunStatus]
+
+    @property
+    def start_at(self) -> Optional[datetime]:
+        """No tick is earlier."""
+        return _datetime(self.start)
+
+    @property
+    def end_at(self) -> Optional[datetime]:
+        """No tick is later."""
+        return _datetime(self.end)
+
+    @property
+    def next_at(self) -> Optional[datetime]:
+        """Its next tick."""
+        return _datetime(self.next)
+
+    @property
+    def submitted_at(self) -> Optional[datetime]:
+        """When it was submitted as it stands."""
+        return _datetime(self.submitted)
+
+    @property
+    def last_at(self) -> Optional[datetime]:
+        """Its latest tick that got a run."""
+        return _datetime(self.last)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON-able data; times are UTC, ISO 8601."""
+        return {
+            "job_id": self.job_id,
+            "seq_id": self.seq_id,
+            "status": self.status.value,
+            "interval": self.interval,
+            "timezone": self.timezone,
+            "start_at": _iso(self.start),
+            "end_at": _iso(self.end),
+            "catchup": self.catchup,
+            "overlap": self.overlap,
+            "priority": self.priority,
+            "source": self.source,
+            "error": self.error,
+            "next_at": _iso(self.next),
+            "submitted_at": _iso(self.submitted),
+            "last_at": _iso(self.last),
+            "last_run_id": self.last_run_id,
+            "last_status": self.last_status.value if self.last_status else None,
         }
 
 

@@ -10,17 +10,20 @@ import json
 import sqlite3
 from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..ground.errors import BlazeError, NotFound, StateError
+from ..ground.errors import NotFound, StateError
 from ..ground.status import BlockStatus, RunStatus
 from .codec import ResultFiles, unpickled
 from .journal import Journal
-from .recorder import RUN_ENDED_BY_RULE, NewRun, insert_run
+from .recorder import RUN_ENDED_BY_RULE, RUN_HALTED, NewRun, insert_run
 from .schema import place_of, step_key
 
 _SELECT_RUN = """
 SELECT r.id, r.run_id, r.seq_id, r.job_id, r.scheduled_at, r.parameters, r.created_at, r.started_at, r.deadline,
        r.recoveries, r.cancel, r.status, r.owner, d.graph
 FROM runs r JOIN definitions d ON d.id = r.definition"""
+
+#: A run that waits for the runs of its job before it belongs to nobody until it is its turn.
+_QUEUED = "(r.owner IS NULL AND r.reason IS 'queued')"
 
 #: The steps of a run that ends while nobody has it in hand: its key, the key of its first step, reason.
 OPEN_STEPS_CANCELLED = """
@@ -86,7 +89,8 @@ def adopt(
 
     def work(cursor: sqlite3.Cursor) -> Tuple[List[StoredRun], List[str], int]:
         rows = cursor.execute(
-            f"{_SELECT_RUN} WHERE r.status IN ('PENDING', 'RUNNING') AND r.owner IS ? ORDER BY r.id", (dead,)
+            f"{_SELECT_RUN} WHERE r.status IN ('PENDING', 'RUNNING') AND r.owner IS ? AND NOT {_QUEUED} ORDER BY r.id",
+            (dead,),
         ).fetchall()
         adopted: List[StoredRun] = []
         failed: List[str] = []
@@ -112,10 +116,10 @@ def adopt(
     return journal.transaction(work)
 
 
-def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
-    """Cancel an open run that no process has in hand; whether it was open. With a step that FAILED it is FAILED.
+def cancel_elsewhere(journal: Journal, run_id: str, reason: str) -> bool:
+    """Cancel an open run that this process has not in hand; whether it was open.
 
-    Raises :class:`BlazeError` if another process has it.
+    One that no process has is ended here, as FAILED if a step of it is; another's is asked to stop.
     """
 
     def work(cursor: sqlite3.Cursor) -> bool:
@@ -123,7 +127,8 @@ def end_unowned(journal: Journal, run_id: str, reason: str) -> bool:
         if row is None or RunStatus(row[1]).ended:
             return False
         if row[2] is not None:
-            raise BlazeError(f"run {run_id} is in the hands of {row[2]}, another process; cancel it there")
+            cursor.execute(RUN_HALTED, (reason, row[0]))
+            return True
         key, first = row[0], step_key(row[0], 0)
         failed = cursor.execute(
             "SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1", (first, step_key(key + 1, 0))

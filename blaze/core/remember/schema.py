@@ -53,10 +53,12 @@ CREATE TABLE runs (
     output       BLOB,
     spilled      TEXT,
     preview      TEXT,
-    error        TEXT
+    error        TEXT,
+    missed       INTEGER,
+    missed_from  REAL
 );
 CREATE INDEX runs_of_sequence ON runs (seq_id, id);
-CREATE INDEX runs_open ON runs (status, owner) WHERE status IN ('PENDING', 'RUNNING');
+CREATE INDEX runs_open ON runs (job_id, owner) WHERE status IN ('PENDING', 'RUNNING');
 CREATE INDEX runs_failed ON runs (id) WHERE status = 'FAILED';
 CREATE UNIQUE INDEX runs_of_tick ON runs (job_id, scheduled_at) WHERE job_id IS NOT NULL;
 CREATE TABLE steps (
@@ -99,6 +101,32 @@ CREATE TABLE logs (
     message TEXT NOT NULL
 );
 CREATE INDEX logs_of_run ON logs (run, id);
+CREATE TABLE jobs (
+    id           INTEGER PRIMARY KEY,
+    job_id       TEXT NOT NULL UNIQUE,
+    seq_id       TEXT NOT NULL,
+    parameters   TEXT,
+    interval     TEXT,
+    timezone     TEXT NOT NULL,
+    start_at     REAL,
+    end_at       REAL,
+    catchup      TEXT NOT NULL,
+    overlap      TEXT NOT NULL,
+    priority     INTEGER NOT NULL,
+    source       TEXT NOT NULL,
+    status       TEXT NOT NULL CHECK (status IN ('ACTIVE', 'PAUSED', 'ENDED', 'BROKEN')),
+    error        TEXT,
+    next_at      REAL,
+    submitted_at REAL NOT NULL,
+    version      INTEGER NOT NULL
+);
+CREATE INDEX jobs_due ON jobs (next_at, priority, seq_id) WHERE status = 'ACTIVE';
+CREATE INDEX jobs_of_sequence ON jobs (seq_id, status);
+CREATE INDEX jobs_broken ON jobs (seq_id) WHERE status = 'BROKEN';
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 #: ``{version: step to the next version}``; each runs inside the one migrating transaction.

@@ -44,7 +44,7 @@ class Schedule:
     those that are given back are aware and in that zone.
     """
 
-    __slots__ = ("text", "_zone", "_clock", "_fixed")
+    __slots__ = ("text", "_zone", "_clock", "_fixed", "_last_answer")
 
     def __init__(self, text: str, zone: Zone) -> None:
         fields = read(text)
@@ -52,6 +52,8 @@ class Schedule:
         self._zone = zone
         self._clock = WallClock(fields)
         self._fixed = fields.fixed_time
+        #: What :meth:`after` was asked last, and its answer: jobs that share a schedule ask for the same.
+        self._last_answer: Tuple[Optional[int], Optional[int]] = (None, None)
         if not self._clock.comes_at_all():
             raise ValidationError([Fault(f"schedule {text!r:.80}", "it never fires: no date in the calendar fits")])
 
@@ -117,6 +119,14 @@ class Schedule:
 
     def after(self, instant: int) -> Optional[int]:
         """The first time strictly after an instant, in epoch seconds; None when the calendar ends."""
+        asked, answer = self._last_answer
+        if asked == instant:
+            return answer
+        answer = self._after(instant)
+        self._last_answer = (instant, answer)
+        return answer
+
+    def _after(self, instant: int) -> Optional[int]:
         zone = self._zone
         # The first instant that may be one.
         instant += 1

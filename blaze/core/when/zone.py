@@ -17,6 +17,8 @@ from ..ground.errors import Fault, ValidationError
 _EPOCH = datetime(1970, 1, 1)
 _UTC_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = timedelta(seconds=1)
+#: Names of the zone whose offset is 0 for ever.
+ALWAYS_UTC = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "UCT", "Universal", "Zulu"})
 #: Instants between which Python's dates can tell the offset of any zone.
 FIRST, LAST = -62_135_500_000, 253_402_200_000
 
@@ -27,7 +29,7 @@ class Zone:
     def __init__(self, name: str, info: tzinfo) -> None:
         self.name = name
         self.info = info
-        self._fixed: Optional[int] = 0 if name == "UTC" else None
+        self._fixed: Optional[int] = 0 if name in ALWAYS_UTC else None
 
     def offset(self, instant: int) -> int:
         """Seconds to add to an instant to get the local time."""

@@ -1,0 +1,287 @@
+"""Firing the ticks that are due: each exactly once, whichever process is quicker.
+
+One transaction decides about a few due jobs from what is recorded at that instant, records
+their runs and moves the jobs on; then the runs are started. Nothing here has a thread:
+the ticker calls it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from .do.run import Run
+from .ground.context import RunInfo
+from .ground.errors import ValidationError
+from .ground.names import did_you_mean, new_run_id
+from .ground.status import RunStatus
+from .ground.ticks import Passed
+from .recovering import plan_of, resume_own
+from .remember import jobs
+from .remember.jobs import DueJob, SkippedTicks, StoredJob
+from .remember.recorder import NewRun, insert_runs
+from .seq import BlazeSequence
+from .session import Session
+from .what.plan import Plan
+from .when.decisions import ALLOW, Decision, Start, Timing, decide, passed
+from .when.schedule import Schedule
+
+#: Jobs decided about in one transaction: bounds how long others wait for the write lock.
+BATCH = 256
+#: Ticks at one instant that are worth preparing for.
+MANY = 8
+#: Jobs kept at hand with their plans.
+PREPARED = 4096
+
+
+class Prepared(NamedTuple):
+    """A stored job with what is needed to fire it."""
+
+    job: StoredJob
+    timing: Timing
+    plan: Plan
+
+
+class Planned(NamedTuple):
+    """A run that a tick is to get; ``made``: the engine's, if it was made beforehand."""
+
+    prepared: Prepared
+    run: NewRun
+    made: Optional[Run] = None
+
+
+class Foreseen(NamedTuple):
+    """What becomes of a tick that is not due yet, unless something changes until then."""
+
+    due: DueJob
+    next_at: Optional[float]
+    planned: Planned
+
+    def holds(self, due: DueJob, now: float) -> bool:
+        """Whether it has come as foreseen."""
+        return self.due == due and (self.next_at is None or self.next_at > now)
+
+
+class Batch:
+    """What one transaction did."""
+
+    def __init__(self) -> None:
+        #: Runs that are to be recorded.
+        self.planned: List[Planned] = []
+        #: Those that were, with their keys.
+        self.fired: List[Tuple[Planned, int]] = []
+        self.skipped: List[SkippedTicks] = []
+        #: Due jobs that have to be prepared first.
+        self.strange: List[DueJob] = []
+        #: Whether runs that go on were asked to stop.
+        self.cancels = False
+        #: Whether more jobs may be due.
+        self.more = False
+
+
+def timing_of(job: StoredJob) -> Timing:
+    """When a stored job fires. Raises :class:`ValidationError` if that can't be read."""
+    schedule = None if job.interval is None else Schedule.parse(job.interval, job.timezone)
+    return Timing(schedule, job.end_at, job.catchup, job.overlap)
+
+
+def passed_until(now: float) -> Callable[[StoredJob], Optional[Passed]]:
+    """A function that tells which ticks of a stored job have passed ``now``."""
+
+    def ticks(job: StoredJob) -> Optional[Passed]:
+        return None if job.next_at is None else passed(timing_of(job), job.next_at, now)
+
+    return ticks
+
+
+class Firing:
+    """Fires the jobs of one session whose sequences are known here."""
+
+    def __init__(self, session: Session, sequences: BlazeSequence, grace: float) -> None:
+        self._session = session
+        self._sequences = sequences
+        self._grace = grace
+        self._prepared: Dict[int, Prepared] = {}
+        self._foreseen: Dict[int, Foreseen] = {}
+        #: Jobs in whose queue runs wait: the end of one of their runs is the turn of the next.
+        self.queues: Set[str] = set()
+
+    def knows(self, seq_id: str) -> bool:
+        """Whether this process has the sequence."""
+        return seq_id in self._sequences
+
+    def next_due(self) -> Tuple[Optional[float], bool]:
+        """When the next tick is due, in epoch seconds, and whether many are at that instant."""
+        return jobs.next_due(self._session.journal, self.knows, MANY)
+
+    def foresee(self, tick: float) -> None:
+        """Prepare what will be due at an instant, so that less is left to do then.
+
+        What is prepared is of use only if nothing has changed when the time has come.
+        """
+        self._foreseen.clear()
+        for due in jobs.due_until(self._session.journal, tick, BATCH, self.knows):
+            prepared = self._prepared.get(due.key)
+            if prepared is None or prepared.job.version != due.version:
+                self._prepare(due)
+                prepared = self._prepared.get(due.key)
+            if prepared is not None and due.next_at == tick:
+                decision = decide(prepared.timing, tick, tick, 0, 0, self._grace)
+                if decision is not None and len(decision.starts) == 1:
+                    run = self._new_run(prepared, decision.starts[0], tick)
+                    planned = Planned(prepared, run, self._make(prepared, run))
+                    self._foreseen[due.key] = Foreseen(due, decision.next_at, planned)
+
+    def fire(self, now: float) -> Batch:
+        """Fire some of what is due ``now``. Raises :class:`StateError` if nothing can be written: nothing is lost."""
+        batch = Batch()
+        try:
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, now, batch))
+        finally:
+            self._foreseen.clear()
+        for due in batch.strange:
+            self._prepare(due)
+        return batch
+
+    def start(self, batch: Batch) -> List[Run]:
+        """Start the runs of ticks, but for those that wait in their jobs' queues."""
+        engine = self._session.engine
+        started: List[Run] = []
+        for planned, key in batch.fired:
+            if planned.run.owner is None:
+                continue
+            try:
+                made = planned.made or self._make(planned.prepared, planned.run)
+            except Exception as error:
+                self._give_up(planned.run, key, error)
+                continue
+            made.key = key
+            started.append(made)
+        engine.begin_all(started)
+        return started
+
+    def _make(self, prepared: Prepared, run: NewRun) -> Run:
+        info = RunInfo(run.run_id, run.seq_id, run.scheduled_at, run.job_id)
+        return self._session.engine.make_run(prepared.plan, info, run.created_at, run.deadline)
+
+    def start_queued(self) -> None:
+        """Start the runs whose turn it is in the queues of their jobs."""
+        taken = jobs.take_queued(self._session.journal, self._session.instance_id, self.knows)
+        resume_own(self._session, self._sequences, taken)
+        self.queues = jobs.queues(self._session.journal)
+
+    # ------------------------------------------------------------------ inside the transaction
+
+    def _decide(self, cursor: sqlite3.Cursor, now: float, batch: Batch) -> None:
+        due = jobs.due_jobs(cursor, now, BATCH, self.knows)
+        batch.more = len(due) == BATCH
+        ready: List[Tuple[DueJob, Prepared]] = []
+        for job in due:
+            prepared = self._prepared.get(job.key)
+            if prepared is None or prepared.job.version != job.version:
+                batch.strange.append(job)
+            else:
+                ready.append((job, prepared))
+        batch.more |= bool(batch.strange)
+        careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
+        open_runs = jobs.open_runs(cursor, careful)
+        moves: List[Tuple[int, Optional[float]]] = []
+        for job, prepared in ready:
+            open_of_job = open_runs.get(prepared.job.job_id)
+            foreseen = self._foreseen.get(job.key)
+            if foreseen is not None and open_of_job is None and foreseen.holds(job, now):
+                batch.planned.append(foreseen.planned)
+                moves.append((job.key, foreseen.next_at))
+                continue
+            running, queued = open_of_job or (0, 0)
+            decision = decide(prepared.timing, job.next_at, now, running, queued, self._grace)
+            if decision is not None:
+                self._carry_out(cursor, prepared, decision, now, batch)
+                moves.append((job.key, decision.next_at))
+        keys = insert_runs(cursor, [planned.run for planned in batch.planned])
+        batch.fired = [(planned, key) for planned, key in zip(batch.planned, keys) if key is not None]
+        jobs.insert_skipped(cursor, batch.skipped, now)
+        jobs.move(cursor, moves)
+
+    def _carry_out(
+        self, cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision, now: float, batch: Batch
+    ) -> None:
+        job = prepared.job
+        batch.skipped += [
+            SkippedTicks(new_run_id(), job.job_id, job.seq_id, skip.reason, skip.number, skip.first, skip.last)
+            for skip in decision.skips
+        ]
+        if decision.cancels:
+            jobs.cancel_runs(cursor, job.job_id, "overlap", now)
+            batch.cancels = True
+        for start in decision.starts:
+            run = self._new_run(prepared, start, now)
+            if start.queued:
+                self.queues.add(job.job_id)  # before the commit: from then on a run that ends may be its turn
+            batch.planned.append(Planned(prepared, run))
+
+    def _new_run(self, prepared: Prepared, start: Start, now: float) -> NewRun:
+        job, plan = prepared.job, prepared.plan
+        return NewRun(
+            new_run_id(),
+            job.seq_id,
+            plan.definition,
+            plan.digest,
+            job.parameters,
+            now,
+            plan.deadline(now),
+            None if start.queued else self._session.instance_id,
+            len(plan.steps),
+            job.job_id,
+            start.at,
+            reason=jobs.QUEUED if start.queued else None,
+        )
+
+    # ------------------------------------------------------------------ preparing
+
+    def _prepare(self, due: DueJob) -> None:
+        """Have a due job at hand the next time; one that can't be fired is BROKEN."""
+        journal = self._session.journal
+        try:
+            for job in jobs.load_jobs(journal, [due.key]):
+                prepared = self.prepare(job)
+                if len(self._prepared) >= PREPARED:
+                    self._prepared.clear()
+                self._prepared[job.key] = prepared
+        except ValidationError as error:
+            if jobs.break_job(journal, due, str(error)):
+                self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, error)
+
+    def prepare(self, job: StoredJob) -> Prepared:
+        """What is needed to fire a job. Raises :class:`ValidationError`."""
+        plan = plan_of(self._session, self._sequences, job.seq_id, job.parameters)
+        return Prepared(job, timing_of(job), plan)
+
+    def break_unknown(self, before: float) -> None:
+        """Park the jobs that were due ``before`` an instant, and whose sequence nobody seems to have."""
+        for due in jobs.unknown_due(self._session.journal, before, self.knows):
+            near = did_you_mean(due.seq_id, self._sequences)
+            text = f"no scheduler that runs has the sequence '{due.seq_id}'{near}"
+            if jobs.break_job(self._session.journal, due, text):
+                self._session.logger.error("a job is BROKEN: %s", text)
+
+    def mend(self) -> None:
+        """Let parked jobs fire again that nothing is wrong with any more."""
+        for job in jobs.broken_jobs(self._session.journal):
+            if not self.knows(job.seq_id):
+                continue
+            try:
+                self.prepare(job)
+            except ValidationError:
+                continue
+            jobs.mend_job(self._session.journal, job.key)
+            self._session.logger.info("job '%s' is ACTIVE again", job.job_id)
+
+    def _give_up(self, run: NewRun, key: int, error: Exception) -> None:
+        """A recorded run could not be started: end it, so that it does not stay open for ever."""
+        self._session.logger.error("run %s of '%s' could not be started: %s", run.run_id, run.seq_id, error)
+        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error))
+        self._session.engine.flush()
+
+
+__all__ = ["Batch", "Firing", "passed_until", "timing_of"]

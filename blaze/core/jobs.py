@@ -1,0 +1,73 @@
+"""What a scheduler does with jobs on request: store them, resume them, schedule what starts by itself."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, List, Tuple, Union
+
+from .firing import passed_until, timing_of
+from .ground.errors import BlazeError, Fault, ValidationError
+from .ground.status import JobStatus
+from .recovering import plan_of
+from .remember import jobs
+from .remember.jobs import NewJob, SkippedTicks, StoredJob
+from .remember.records import JobRecord
+from .seq import BlazeSequence, Sequence, SubmitSequenceData
+from .session import Session
+from .submitting import auto_start_job, new_jobs
+
+#: Seconds for which a due tick of a job that is submitted again unchanged may still be fired.
+PATIENCE = 5.0
+
+
+def submit(
+    session: Session, sequences: BlazeSequence, data: Union[SubmitSequenceData, Iterable[SubmitSequenceData]]
+) -> Tuple[List[JobRecord], List[SkippedTicks]]:
+    """Check and store submissions, all or none; the jobs, and the ticks that will not be fired any more."""
+    now = session.clock.time()
+    found = new_jobs(data, sequences, session.engine.executors, now)
+    skipped = _store(session, found, now)
+    return session.state.jobs_by_id([job.job_id for job in found]), skipped
+
+
+def _store(session: Session, found: List[NewJob], now: float) -> List[SkippedTicks]:
+    return jobs.submit(session.journal, found, now, passed_until(now), PATIENCE)
+
+
+def resume(session: Session, sequences: BlazeSequence, job_id: str) -> Tuple[bool, List[SkippedTicks]]:
+    """Let a job that is PAUSED, or BROKEN and can be mended, fire again."""
+    now = session.clock.time()
+    job = session.journal.transaction(lambda cursor: jobs.job_by_id(cursor, job_id))
+    if job.status == JobStatus.BROKEN.value:
+        check(session, sequences, job)
+        jobs.mend_job(session.journal, job.key)
+        return True, []
+    return jobs.resume_job(session.journal, job_id, now, passed_until(now))
+
+
+def check(session: Session, sequences: BlazeSequence, job: StoredJob) -> None:
+    """Whether a stored job could be fired. Raises :class:`ValidationError`."""
+    if job.seq_id not in sequences:
+        raise ValidationError([Fault(f"job '{job.job_id}'", f"there is no sequence '{job.seq_id}' here")])
+    plan_of(session, sequences, job.seq_id, job.parameters)
+    timing_of(job)
+
+
+def start_automatically(session: Session, sequences: BlazeSequence, automatic: List[Sequence[Any, Any]]) -> None:
+    """Schedule the sequences that start by themselves, and run those once that have no interval.
+
+    One that can't be is told in the log, and keeps none of the others from starting.
+    """
+    now = session.clock.time()
+    for sequence in automatic:
+        try:
+            if sequence.seq_run_interval is None:
+                session.trigger(sequence.plan(None, session.engine.executors), None)
+            else:
+                _store(session, [auto_start_job(sequence, sequences, session.engine.executors, now)], now)
+        except BlazeError as error:
+            session.logger.error(
+                "'%s' is not started automatically: %s; submit it with what it needs", sequence.seq_id, error
+            )
+
+
+__all__ = ["check", "resume", "start_automatically", "submit"]

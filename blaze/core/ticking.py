@@ -1,0 +1,245 @@
+"""The ticker: the one thread of a scheduler that fires ticks on time and looks at what other processes did.
+
+It sleeps until the next tick is due and is woken when a job is added, changed or
+resumed, when a run ends behind which another waits, and every ``loop_interval`` to look
+at the file: what changed there, who died, what is to be cancelled. What is due and what
+becomes of it is decided in ``firing``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Optional
+
+from .ground.errors import StateError
+
+# The rest is imported by the thread, when there is something to fire or to look at: a
+# program that runs a sequence and ends does not pay for it.
+if TYPE_CHECKING:
+    from .do.events import Herald
+    from .do.run import Run
+    from .firing import Batch, Firing
+    from .seq import BlazeSequence
+    from .session import Session
+
+#: Longest sleep, in seconds: a laptop may have slept, the clock may have been set (RELIABILITY T8).
+LONGEST = 30.0
+#: Seconds before an instant at which many ticks are due, from which on they are prepared.
+LEAD = 0.03
+#: Seconds between two attempts to fire what could not be written.
+RETRY_AFTER = 0.25
+#: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
+UNKNOWN_FOR = 60.0
+
+log = logging.getLogger("blaze.scheduler")
+
+
+class Ticker:
+    """Fires the jobs of one session. What it holds belongs to its thread, but for the wishes that others leave."""
+
+    def __init__(
+        self,
+        session: Session,
+        sequences: BlazeSequence,
+        *,
+        loop_interval: float,
+        misfire_grace: float,
+        max_recoveries: int,
+    ) -> None:
+        self._firing: Optional[Firing] = None
+        self._session = session
+        self._sequences = sequences
+        self._clock = session.clock
+        self._loop_interval = min(loop_interval, LONGEST)
+        self._grace = misfire_grace
+        self._max_recoveries = max_recoveries
+        self._herald: Optional[Herald] = session.engine.herald
+        self._event = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+        self._closed = False
+        #: Wishes of other threads: a run ended behind which another waits; look at the file now.
+        self._turn = False
+        self._look_now = True
+        self._look_at = 0.0
+        self._file_version = -1
+        #: The instant whose ticks were prepared for.
+        self._foreseen: Optional[float] = None
+        self._busy = True
+        #: Whether all ticks are held back.
+        self.paused = False
+        #: When the next tick is due, in epoch seconds, as of the last look.
+        self.next_due: Optional[float] = None
+        #: How often the loop failed and went on, and of what last.
+        self.deaths = 0
+        self.last_death: Optional[str] = None
+        #: Why nothing could be fired the last time, or None.
+        self.fault: Optional[str] = None
+
+    # ------------------------------------------------------------------ from other threads
+
+    def start(self, at_once: bool) -> None:
+        """Begin; unless ``at_once``, with the first look after ``loop_interval``, or when woken."""
+        self._session.engine.when_ended = self._run_ended
+        self._look_now = at_once
+        self._look_at = self._clock.monotonic() + self._loop_interval
+        self._thread = threading.Thread(target=self._main, name="blaze-ticker", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """A job was added, changed, paused or resumed: see what is due."""
+        self._event.set()
+
+    def look(self) -> None:
+        """Look at the file now, whatever ``loop_interval`` is."""
+        self._look_now = True
+        self._event.set()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._session.engine.when_ended = None
+        self._event.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def next_moment(self) -> Optional[float]:
+        """When the next tick is due, in monotonic seconds."""
+        due = self.next_due
+        return None if due is None else self._clock.monotonic() + (due - self._clock.time())
+
+    @property
+    def idle(self) -> bool:
+        """Whether it sleeps, and nobody has woken it."""
+        return not self._busy and not self._event.is_set()
+
+    def _run_ended(self, run: Run) -> None:
+        if run.info.job_id is not None and self._firing is not None and run.info.job_id in self._firing.queues:
+            self._turn = True
+            self._event.set()
+
+    # ------------------------------------------------------------------ the loop
+
+    def _main(self) -> None:
+        if not self._look_now:
+            self._busy = False
+            self._clock.wait(self._event, None, self._loop_interval)
+        while not self._closed:
+            self._busy = True
+            self._event.clear()
+            try:
+                due_in = self.turn()
+                patience = max(0.0, self._look_at - self._clock.monotonic())
+                self.fault = None
+            except StateError as error:
+                # Nothing was fired, so nothing is lost: it is tried again.
+                if self.fault is None and not self._closed:
+                    log.error("ticks can't be fired: %s", error)
+                self.fault = str(error)
+                due_in, patience = None, RETRY_AFTER
+            except Exception as error:
+                # Never silently: health() tells, and the loop goes on.
+                self.deaths += 1
+                self.last_death = f"{type(error).__name__}: {error}"
+                log.exception("the ticker failed and goes on")
+                due_in, patience = None, RETRY_AFTER
+            self._busy = False
+            if not self._closed:
+                self._clock.wait(self._event, due_in, patience)
+
+    def turn(self) -> Optional[float]:
+        """Do all that is due; seconds until the next tick, or None."""
+        firing = self._firing
+        if firing is None:
+            from .firing import Firing
+
+            firing = self._firing = Firing(self._session, self._sequences, self._grace)
+        if self._look_now or self._clock.monotonic() >= self._look_at:
+            self._look_now = False
+            self._look_at = self._clock.monotonic() + self._loop_interval
+            self._look(firing)
+        if self._turn:
+            self._turn = False
+            firing.start_queued()
+        while not (self.paused or self._closed):
+            self.next_due, many = firing.next_due()
+            now = self._clock.time()
+            if self.next_due is None:
+                return None
+            if self.next_due <= now:
+                self._carry_on(firing, firing.fire(now), now)
+            elif not many or self._foreseen == self.next_due:
+                return self.next_due - now
+            elif self.next_due - LEAD > now:
+                return self.next_due - LEAD - now
+            else:
+                firing.foresee(self.next_due)
+                self._foreseen = self.next_due
+        self.next_due = None
+        return None
+
+    def _carry_on(self, firing: Firing, batch: Batch, now: float) -> None:
+        """Start what was fired."""
+        if batch.cancels:
+            self._obey_cancels()
+        started = firing.start(batch)
+        if self._herald is None:
+            return
+        for run in started:
+            late = now - (run.info.scheduled_at or now)
+            if late > self._grace:
+                self._herald.late(run, late)
+        for skipped in batch.skipped:
+            self._herald.skipped(*skipped)
+
+    # ------------------------------------------------------------------ looking at the file
+
+    def _look(self, firing: Firing) -> None:
+        """See to what other processes did: died, stopped, paused, cancelled, added."""
+        from .recovering import take_over_the_dead, take_released
+        from .remember import jobs
+
+        session = self._session
+        alone = True
+        if session.lock is not None:
+            alone = len(os.listdir(session.instances)) <= 1
+            if not alone:
+                take_over_the_dead(session, self._sequences, self._max_recoveries, [])
+        version = session.journal.read("PRAGMA data_version")[0][0]
+        if version != self._file_version:
+            self._file_version = version
+            self._hold(jobs.is_paused(session.journal))
+            self._obey_cancels()
+            if jobs.has_released(session.journal):
+                take_released(session, self._sequences, self._max_recoveries, [])
+            firing.start_queued()
+        if not self.paused:
+            now = self._clock.time()
+            firing.break_unknown(now if alone else now - UNKNOWN_FOR)
+
+    def _hold(self, paused: bool) -> None:
+        """Take over whether the state is paused."""
+        self.paused = paused
+        pool = self._session.engine.pool
+        if pool.held != paused and not self._closed:
+            pool.hold(paused)
+
+    def _obey_cancels(self) -> None:
+        """Cancel the runs at hand that somebody asked to."""
+        from .remember import jobs
+
+        engine = self._session.engine
+        for run_id, reason in jobs.asked_to_cancel(self._session.journal, self._session.instance_id):
+            run = engine.runs.get(run_id)
+            if run is not None:
+                run.halt(reason)
+
+
+__all__ = ["Ticker"]

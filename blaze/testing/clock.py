@@ -1,0 +1,216 @@
+"""A clock that stands still until it is driven: a day of schedule in milliseconds, always in the same order.
+
+Nothing in the scheduler knows of it. Its threads wait by this clock, and the driver moves
+the time to the next instant at which something is due, each time when nobody has
+anything in hand any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time as _time
+from datetime import datetime, timedelta, timezone
+from typing import Dict, List, Optional, Union
+
+from blaze.core.ground.clock import Busy, Clock, as_datetime
+from blaze.core.ground.errors import BlazeError, Fault, ValidationError
+
+#: Real seconds that a block may take before time goes on without it, so that its timeout can strike.
+BLOCK_PATIENCE = 5.0
+#: Real seconds between two looks whether all is quiet, shortest and longest.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.00002, 0.002
+#: Monotonic time at which a virtual clock begins.
+BEGIN = 1000.0
+
+
+class VirtualClock(Clock):
+    """Virtual time, for ``Blaze(clock=...)``.
+
+    ::
+
+        clock = VirtualClock(datetime(2026, 3, 29, tzinfo=timezone.utc))
+        with Blaze(sequences=sequences, durability="memory", clock=clock) as scheduler:
+            scheduler.submit(SubmitSequenceData("etl", seq_run_interval="0 * * * *"))
+            clock.advance(hours=24)      # 24 runs, one after the other
+
+    :param start: the instant at which it begins: an aware datetime, a naive one in UTC, or
+        epoch seconds. Default: 2026-01-01 00:00 UTC.
+    :param patience: real seconds that a block may take; then time goes on without it.
+
+    Blocks take as long as they take, but no virtual time. What waits (retries, timeouts,
+    ticks) waits in virtual time only. Drive it from one thread at a time, and not from a block.
+    """
+
+    def __init__(self, start: Union[datetime, float, None] = None, *, patience: float = BLOCK_PATIENCE) -> None:
+        super().__init__()
+        self._patience = patience
+        self._wall = _seconds(start if start is not None else datetime(2026, 1, 1, tzinfo=timezone.utc))
+        self._now = BEGIN
+        self._offset = self._wall - BEGIN
+        self._lock = threading.Lock()
+        self._driving = threading.Lock()
+        #: Events of the threads that wait, and how many wait for each.
+        self._waiting: Dict[threading.Event, int] = {}
+        self._workers: List[Busy] = []
+        self.time = self._time
+        self.monotonic = self._monotonic
+
+    def _time(self) -> float:
+        return self._now + self._offset
+
+    def _monotonic(self) -> float:
+        return self._now
+
+    @property
+    def now(self) -> datetime:
+        """This instant (aware, UTC)."""
+        return as_datetime(self.time()) or datetime.now(timezone.utc)
+
+    # ------------------------------------------------------------------ what a scheduler calls
+
+    def wait(self, event: threading.Event, timeout: Optional[float], patience: float) -> bool:
+        """Wait for the event, which the driver sets when time has passed, at most ``patience`` real seconds."""
+        with self._lock:
+            self._waiting[event] = self._waiting.get(event, 0) + 1
+        try:
+            return event.wait(patience)
+        finally:
+            with self._lock:
+                self._waiting[event] -= 1
+                if not self._waiting[event]:
+                    del self._waiting[event]
+
+    def attach(self, worker: Busy) -> None:
+        """A scheduler is driven from now on."""
+        with self._lock:
+            self._workers.append(worker)
+
+    def detach(self, worker: Busy) -> None:
+        """It is not any more."""
+        with self._lock:
+            if worker in self._workers:
+                self._workers.remove(worker)
+
+    # ------------------------------------------------------------------ driving
+
+    def advance(
+        self,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        until: Optional[datetime] = None,
+    ) -> datetime:
+        """Let time pass, and everything happen that is due meanwhile, in order. The instant that it is then.
+
+        :param until: an instant instead of a span; naive: in UTC.
+
+        It returns when all that was due has been done: runs that wait for nothing have ended.
+        """
+        if until is not None:
+            end = _seconds(until) - self._offset
+        else:
+            end = self._now + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+        if end < self._now:
+            raise ValidationError([Fault("advance()", "time goes forwards only; jump() sets the wall clock")])
+        with self._driver():
+            while True:
+                self._settle()
+                moment = self._next_moment()
+                if moment is None or moment > end:
+                    break
+                self._move_to(moment)
+            self._move_to(end)
+            self._settle()
+        return self.now
+
+    def to_next_tick(self) -> datetime:
+        """Go to the next instant at which anything is due, and let it happen. That instant.
+
+        Raises :class:`BlazeError` if nothing is.
+        """
+        with self._driver():
+            self._settle()
+            moment = self._next_moment()
+            if moment is None:
+                raise BlazeError("nothing will be due: no job is active, and nothing waits")
+            self._move_to(moment)
+            self._settle()
+        return self.now
+
+    def settle(self) -> None:
+        """Let everything happen that is due now; no time passes."""
+        with self._driver():
+            self._settle()
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock, as an administrator does: by so many seconds, backwards if negative. No time passes."""
+        with self._driver():
+            self._settle()
+            self._offset += seconds
+            self._wake_all()
+            self._settle()
+
+    def _driver(self) -> _Driver:
+        return _Driver(self._driving)
+
+    def _next_moment(self) -> Optional[float]:
+        """When the next thing will be due, in monotonic seconds."""
+        with self._lock:
+            workers = list(self._workers)
+        moments = [worker.next_moment() for worker in workers]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _move_to(self, moment: float) -> None:
+        self._now = max(self._now, moment)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            for event in self._waiting:
+                event.set()
+
+    def _settle(self) -> None:
+        """Wait, in real time, until nobody has anything in hand; a block that takes too long is left alone."""
+        pause = SHORTEST_PAUSE
+        end = _time.monotonic() + self._patience
+        while self._is_busy():
+            if _time.monotonic() >= end:
+                return
+            _time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _is_busy(self) -> bool:
+        with self._lock:
+            workers = list(self._workers)
+        return any(worker.is_busy() for worker in workers)
+
+
+class _Driver:
+    """The right to drive a clock, for one thread at a time."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise BlazeError(
+                "this clock is being driven already: by another thread, or by the call that this block is part of"
+            )
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+def _seconds(start: Union[datetime, float]) -> float:
+    if isinstance(start, datetime):
+        return (start if start.tzinfo is not None else start.replace(tzinfo=timezone.utc)).timestamp()
+    if isinstance(start, (int, float)) and not isinstance(start, bool):
+        return float(start)
+    raise ValidationError(
+        [Fault("VirtualClock()", f"an instant is a datetime or epoch seconds, got {type(start).__name__}")]
+    )
+
+
+__all__ = ["VirtualClock"]
