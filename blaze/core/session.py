@@ -87,6 +87,8 @@ class Session:
         )
         if self.journal.read("SELECT 1 FROM settings WHERE name = 'paused'"):
             self.engine.pool.hold(True)
+        #: Whether a start takes over what others left.
+        self.starting = False
         #: The runs that were taken over.
         self.recovered: List[RunHandle] = []
         #: Those that are ours already, and still to be resumed.

@@ -1219,14 +1219,14 @@ def test_who_calls_start_meanwhile_waits_until_all_is_taken_over(doomed, monkeyp
     threads = [threading.Thread(target=start) for _ in range(2)]
     threads[0].start()
     wait(adopting)
-    assert not scheduler.started
+    assert not scheduler.started and scheduler.status().state == "STARTING"
     threads[1].start()
     threads[1].join(0.1)
     assert threads[1].is_alive() and not seen
     go.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert seen == [[run_id], [run_id]] and scheduler.started
+    assert seen == [[run_id], [run_id]] and scheduler.started and scheduler.status().state == "RUNNING"
     assert scheduler.handle(run_id).result(PATIENCE).ok
 
 
