@@ -1532,7 +1532,7 @@ def test_a_run_is_cancelled_for_good_when_cancel_has_returned(doomed):
         def hold():
             with journal.lock:
                 held.set()
-                time.sleep(0.05)
+                wait_until(lambda: journal.pending, "the wish to cancel")
 
         threading.Thread(target=hold, daemon=True).start()
         wait(held)

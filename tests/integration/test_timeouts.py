@@ -965,7 +965,8 @@ def test_a_soft_stop_lets_running_blocks_end(durable, bench):
 
     def block():
         started.set()
-        time.sleep(0.05)
+        pool = current().run.engine.pool
+        wait_until(lambda: pool.held, "the stop")
         ran.append(1)
         return "whole"
 
