@@ -1502,6 +1502,26 @@ def test_a_future_waits_no_longer_than_it_is_told_to(scheduled, bench):
     assert future.exception(PATIENCE) is None and future.result().ok
 
 
+def test_any_number_of_async_blocks_go_on_and_end_while_the_only_worker_is_in_a_slow_block(scheduled, bench):
+    busy = threading.Event()
+
+    async def work():
+        while not busy.is_set():
+            await asyncio.sleep(0.001)
+        return current().step
+
+    def slow():
+        busy.set()
+        run = current().run
+        wait_until(lambda: run.statuses.count(COMPLETED) == 5, "the ends of the others")
+
+    for number in range(5):
+        bench.step(f"work{number}", work)
+    bench.step("slow", slow)
+    bench.sequence()
+    assert scheduled.scheduler(bench, max_workers=1).run("seq", timeout=PATIENCE).ok
+
+
 def test_an_async_block_may_await_another_run_on_the_only_worker(scheduled, bench):
     async def work():
         return (await scheduler.trigger("inner")).outputs["inner"]
