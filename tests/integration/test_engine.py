@@ -1012,7 +1012,8 @@ def test_progress_is_told_while_the_block_runs(scheduled, bench):
     clock.advance(1)
     wait_until(lambda: scheduler.state.steps(handle.run_id)[0].progress == (3, 10), "the record of the progress")
     assert scheduler.state.steps(handle.run_id)[0].status is BlockStatus.RUNNING
-    assert scheduler.state.find_run(handle.run_id).status is RunStatus.RUNNING
+    # Which may be another commit: the scribe does not wait until the timekeeper has told everything.
+    wait_until(lambda: scheduler.state.find_run(handle.run_id).status is RunStatus.RUNNING, "the record of the start")
     go.set()
     assert handle.result(PATIENCE).ok
 
