@@ -7,6 +7,7 @@ anything in hand any more.
 
 from __future__ import annotations
 
+import math
 import threading
 import time as _time
 from datetime import datetime, timedelta, timezone
@@ -49,8 +50,8 @@ class VirtualClock(Clock):
         self._offset = self._wall - BEGIN
         self._lock = threading.Lock()
         self._driving = threading.Lock()
-        #: Events of the threads that wait, and how many wait for each.
-        self._waiting: Dict[threading.Event, int] = {}
+        #: Events of the threads that wait, and when each wants to be woken, in monotonic seconds.
+        self._waiting: Dict[threading.Event, float] = {}
         self._workers: List[Busy] = []
         self.time = self._time
         self.monotonic = self._monotonic
@@ -71,14 +72,12 @@ class VirtualClock(Clock):
     def wait(self, event: threading.Event, timeout: Optional[float], patience: float) -> bool:
         """Wait for the event, which the driver sets when time has passed, at most ``patience`` real seconds."""
         with self._lock:
-            self._waiting[event] = self._waiting.get(event, 0) + 1
+            self._waiting[event] = math.inf if timeout is None else self._now + timeout
         try:
             return event.wait(patience)
         finally:
             with self._lock:
-                self._waiting[event] -= 1
-                if not self._waiting[event]:
-                    del self._waiting[event]
+                self._waiting.pop(event, None)
 
     def attach(self, worker: Busy) -> None:
         """A scheduler is driven from now on."""
@@ -107,6 +106,7 @@ class VirtualClock(Clock):
         :param until: an instant instead of a span; naive: in UTC.
 
         It returns when all that was due has been done: runs that wait for nothing have ended.
+        Raises :class:`BlazeError` if it can't be done, since the state can't be written.
         """
         if until is not None:
             end = _seconds(until) - self._offset
@@ -115,14 +115,13 @@ class VirtualClock(Clock):
         if end < self._now:
             raise ValidationError([Fault("advance()", "time goes forwards only; jump() sets the wall clock")])
         with self._driver():
+            self._settle()
             while True:
-                self._settle()
                 moment = self._next_moment()
                 if moment is None or moment > end:
                     break
-                self._move_to(moment)
-            self._move_to(end)
-            self._settle()
+                self._play(moment)
+            self._play(end)
         return self.now
 
     def to_next_tick(self) -> datetime:
@@ -135,8 +134,7 @@ class VirtualClock(Clock):
             moment = self._next_moment()
             if moment is None:
                 raise BlazeError("nothing will be due: no job is active, and nothing waits")
-            self._move_to(moment)
-            self._settle()
+            self._play(moment)
         return self.now
 
     def settle(self) -> None:
@@ -149,7 +147,7 @@ class VirtualClock(Clock):
         with self._driver():
             self._settle()
             self._offset += seconds
-            self._wake_all()
+            self._wake(math.inf)
             self._settle()
 
     def _driver(self) -> _Driver:
@@ -162,14 +160,29 @@ class VirtualClock(Clock):
         moments = [worker.next_moment() for worker in workers]
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def _move_to(self, moment: float) -> None:
+    def _play(self, moment: float) -> None:
+        """Go to an instant and let happen what is due then."""
         self._now = max(self._now, moment)
-        self._wake_all()
+        self._wake(self._now)
+        self._settle()
+        end = _time.monotonic() + self._patience
+        while self._is_due():
+            # Somebody learned of it after having gone to sleep, or could not do it and tries again.
+            if _time.monotonic() >= end:
+                raise BlazeError(f"what is due at {self.now} is not done; see scheduler.health() and the log")
+            self._wake(math.inf)
+            self._settle()
 
-    def _wake_all(self) -> None:
+    def _is_due(self) -> bool:
+        due = self._next_moment()
+        return due is not None and due <= self._now
+
+    def _wake(self, moment: float) -> None:
+        """Wake those who want to be woken by then."""
         with self._lock:
-            for event in self._waiting:
-                event.set()
+            for event, wanted in self._waiting.items():
+                if wanted <= moment:
+                    event.set()
 
     def _settle(self) -> None:
         """Wait, in real time, until nobody has anything in hand; a block that takes too long is left alone."""

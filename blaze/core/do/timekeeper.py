@@ -18,7 +18,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import math
 import threading
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
@@ -64,7 +63,7 @@ class Timekeeper:
         self._quiet = 0
         self._scribe = Scribe(engine)
         self._tidying = False
-        #: Monotonic time of the next thing known to be due; who has something earlier pokes.
+        #: Monotonic time of the next look at the latest; who has something earlier pokes.
         self.next_look = 0.0
         #: Nothing runs; who begins a run pokes.
         self.asleep = False
@@ -139,7 +138,9 @@ class Timekeeper:
                 log.exception("the timekeeper failed and goes on")
                 moment, patience = None, LOOK_WAITING
             self.asleep = patience > LOOK_WAITING
-            self.next_look = math.inf if moment is None else moment
+            self.next_look = self._monotonic() + patience
+            if moment is not None and moment < self.next_look:
+                self.next_look = moment
             self.looking = False
             if self._has_missed_something():
                 continue
