@@ -122,8 +122,20 @@ class HandClock(Clock):
         #: clock has looked, by the event that wakes it.
         self._moves = 0
         self._seen = {}
+        self._sessions = []
         self.time = lambda: 1_700_000_000.0 + self._now
         self.monotonic = lambda: self._now
+
+    def attach(self, session):
+        self._sessions.append(session)
+
+    def detach(self, session):
+        self._sessions.remove(session)
+
+    def _watchers(self):
+        keepers = [session.engine.timekeeper for session in self._sessions]
+        tickers = [session.ticker for session in self._sessions if session.ticker is not None]
+        return sum(loop._thread is not None for loop in keepers + tickers)
 
     def wait(self, event, timeout, patience):
         with self._changed:
@@ -138,7 +150,8 @@ class HandClock(Clock):
         with self._changed:
             self._now += seconds
             self._moves += 1
-            assert self._changed.wait_for(lambda: self._seen, PATIENCE), "nothing watches the clock"
+            # Also a thread that has been started and has not slept yet.
+            assert self._changed.wait_for(lambda: 0 < self._watchers() <= len(self._seen), PATIENCE), "nobody watches"
             for event in self._seen:
                 event.set()
             assert self._changed.wait_for(lambda: all(seen > self._moves for seen in self._seen.values()), PATIENCE), (
