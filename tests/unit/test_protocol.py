@@ -115,6 +115,7 @@ def test_what_is_no_object_of_a_request_is_refused(line: bytes) -> None:
         (b'{"a": ' + b"9" * 1_000_000 + b"}\n", "a number of 1000000 digits"),
         (b"[" * 201 + b"]" * 201 + b"\n", "nested more than 200 deep"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"\n", "nested more than 200 deep"),
+        (b"[" + b"[]," * 200_000 + b"[]]\n", "more than 200,000 lists and objects"),
         (b'{"a": "x\n', "not JSON"),
         (b'{"a": "\x00"}\n', "not JSON"),
         (b'{"a": 1} {"b": 2}\n', "not JSON"),
@@ -135,6 +136,8 @@ def test_what_is_just_within_the_limits_is_taken() -> None:
     assert protocol.decode(b'"' + b"x" * (protocol.MAX_FRAME - 2) + b'"')
     assert protocol.decode(rb'"\ud83d\ude80"') == "\U0001f680"
     assert len(protocol.decode(b"[" + b"[]," * 1000 + b"[]]")) == 1001  # many, but not deep
+    text = '[{"\\' * 300_000
+    assert protocol.decode(json.dumps([text]).encode()) == [text]  # none of them a list or an object
 
 
 @pytest.mark.parametrize(
