@@ -37,6 +37,9 @@ class Sizes:
     leak_seconds: float = 60.0
     #: Megabytes of the object that is passed.
     megabytes: int = 100
+    #: Round trips over the daemon's socket, and clients that make them at once.
+    calls: int = 10_000
+    clients: int = 50
     #: Repetitions of what starts an interpreter and little else, unless more are asked for.
     starts: int = 15
     #: Turns before those that are measured.
@@ -56,6 +59,8 @@ QUICK = Sizes(
     leak_runs=2_000,
     leak_seconds=5.0,
     megabytes=4,
+    calls=500,
+    clients=10,
     starts=2,
     workflows=(("montage-chameleon-2mass-01d-001", 2),),
 )

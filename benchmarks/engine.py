@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from . import growth, leak, passing, startup, steps
+from . import daemon, growth, leak, passing, startup, steps
 from .bench import QUICK, Bench, Sizes
 from .measure import WrongResult
 from .report import Report, Row, Wrong, note
@@ -51,6 +51,9 @@ WORK: Mapping[str, Work] = {
     "growth-fan": Work(growth.fan_rows),
     "passing": Work(passing.kept_row),
     "passing-unkept": Work(passing.unkept_row),
+    "socket": Work(daemon.kept_row),
+    "socket-anew": Work(daemon.anew_row),
+    "socket-many": Work(daemon.many_row),
 }
 
 

@@ -19,6 +19,8 @@ TINY = Sizes(
     leak_runs=20,
     leak_seconds=5.0,
     megabytes=1,
+    calls=10,
+    clients=2,
     starts=1,
     warmups=0,
     workflows=(("montage-chameleon-2mass-01d-001", 1),),
@@ -26,6 +28,7 @@ TINY = Sizes(
 KEYS = {
     *("chain", "chain-power", "fan", "dag", "chain-memory", "chain-memory-blaze", "fan-memory", "fan-memory-blaze"),
     *("runs", "runs-triggered", "import", "hello", "leak", "leak-memory", "passing", "passing-unkept"),
+    *("socket", "socket-anew", "socket-many"),
     *(f"growth-{kind}-{phase}" for kind in ("chain", "fan") for phase in ("validate", "first", "total")),
 }
 
