@@ -22,7 +22,7 @@ demo: .venv/.run  ## run the weather example
 test: .venv/.test  ## run the tests (minutes: make slow)
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(ARGS)
 
-slow: .venv/.test  ## run the long campaigns: kills, faults, load
+slow: .venv/.fuzz  ## run the long campaigns: kills, faults, load
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: .venv/.test  ## measure the engine against bare loops
@@ -57,6 +57,10 @@ clean:  ## remove .venv and everything that was built
 .venv/.test: pyproject.toml .venv/.python
 	@$(PIP) install -qq --no-compile -e ".[test]"
 	@touch $@ .venv/.run
+
+.venv/.fuzz: .venv/.test
+	@$(PIP) install -qq --no-compile -e ".[test,fuzz]" || echo "atheris can't be installed: its test is skipped"
+	@touch $@
 
 .venv/.lint: pyproject.toml .venv/.python
 	@$(PIP) install -qq --no-compile -e ".[test,lint]"

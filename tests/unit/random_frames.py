@@ -1,11 +1,12 @@
-"""Frames as nobody would send them: valid ones, damaged, and noise made of the pieces of JSON."""
+"""Frames as nobody would send them, damaged or noise of the pieces of JSON, and what has to become of them."""
 
 from __future__ import annotations
 
 import random
-from typing import List
+from typing import Any, List
 
 from blaze.daemon import protocol
+from blaze.daemon.protocol import Malformed, Request
 
 FRAMES: List[bytes] = [
     protocol.encode_request("hello", "hello", {"protocol": 1, "blaze": "0.1.0"}),
@@ -49,3 +50,16 @@ def random_frame(chance: random.Random) -> bytes:
     if kind == 1:
         return b"".join(chance.choices(_PIECES, k=chance.randrange(40)))
     return mutated(chance.choice(FRAMES), chance)
+
+
+def parsed_or_refused(line: bytes) -> None:
+    """Whatever comes in, there is a message or a refusal, and both can be worked with."""
+    for parse in (protocol.parse_request, protocol.parse_reply):
+        try:
+            message: Any = parse(line)
+        except Malformed as malformed:
+            protocol.parse_reply(protocol.encode_failure(malformed.id, malformed.failure))
+        else:
+            if isinstance(message, Request):
+                again = protocol.encode_request(message.id, message.method, message.params)
+                assert protocol.parse_request(again) == message

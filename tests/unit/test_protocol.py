@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
@@ -26,7 +29,7 @@ from blaze.daemon.complaints import LINES, STRETCH, Complaints
 from blaze.daemon.failures import CODES, error_of, failure_of
 from blaze.daemon.methods import ANYTHING, FLAG, LIST, NUMBER, OBJECT, TEXT, TEXTS, WHOLE, Method, Parameter, or_null
 from blaze.daemon.protocol import Code, Failure, Malformed, Notice, Request, Response, Unsendable
-from tests.unit.random_frames import FRAMES, mutated, random_frame
+from tests.unit.random_frames import FRAMES, mutated, parsed_or_refused, random_frame
 
 
 def refusal(line: bytes) -> Malformed:
@@ -183,19 +186,6 @@ def test_a_server_that_sends_no_replies_is_found_out(line: bytes) -> None:
 # ---------------------------------------------------------------------- fuzzing
 
 
-def parsed_or_refused(line: bytes) -> None:
-    """Whatever comes in, there is a message or a refusal, and both can be worked with."""
-    for parse in (protocol.parse_request, protocol.parse_reply):
-        try:
-            message: Any = parse(line)
-        except Malformed as malformed:
-            protocol.parse_reply(protocol.encode_failure(malformed.id, malformed.failure))
-        else:
-            if isinstance(message, Request):
-                again = protocol.encode_request(message.id, message.method, message.params)
-                assert protocol.parse_request(again) == message
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
@@ -240,6 +230,18 @@ def test_a_million_random_frames_give_a_request_or_a_refusal() -> None:
     chance = random.Random(4)
     for _ in range(1_000_000):
         parsed_or_refused(random_frame(chance))
+
+
+@pytest.mark.slow
+def test_a_fuzzer_that_follows_the_branches_finds_nothing(tmp_path: Path) -> None:
+    """R70."""
+    pytest.importorskip("atheris", reason="needs atheris: pip install -e .[fuzz]")
+    for number, frame in enumerate(FRAMES):
+        (tmp_path / str(number)).write_bytes(frame)
+    program = Path(__file__).with_name("fuzz_protocol.py")
+    options = ["-max_total_time=60", "-max_len=4096", f"-artifact_prefix={tmp_path}/found-"]
+    done = subprocess.run([sys.executable, str(program), *options, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
 
 
 # ---------------------------------------------------------------------- parameters
