@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import struct
 import time
 from collections import deque
 from pathlib import Path
@@ -373,13 +374,19 @@ def _not_asked_for() -> DaemonError:
 
 
 def _connect_when_possible(sock: socket.socket, path: str, deadline: _Deadline) -> None:
-    """Connect; while more wait to be accepted than the system keeps waiting, try again."""
-    pause = FIRST_PAUSE
-    while True:
-        sock.settimeout(deadline.left())
+    """Connect; while more wait to be accepted than the system keeps waiting, wait in line with them."""
+    left = deadline.left()
+    sock.settimeout(left)
+    try:
+        sock.connect(path)
+    except BlockingIOError:
+        # Only a blocking connect() gets a place in the line; Python's own timeouts make it another kind.
+        sock.settimeout(None)
+        if left is not None:
+            seconds, fraction = divmod(left, 1)
+            timeout = struct.pack("@ll", int(seconds), int(fraction * 1e6) + 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         try:
             sock.connect(path)
         except BlockingIOError:
-            pause = deadline.pause(pause, DaemonBusy("too many wait for the daemon to accept their connection"))
-        else:
-            return
+            raise DaemonBusy("too many wait for the daemon to accept their connection") from None
