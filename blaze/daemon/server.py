@@ -127,7 +127,10 @@ class Server:
         return listener
 
     def close(self, grace: float = GRACE) -> None:
-        """Remove the socket and end every connection and thread; requests get ``grace`` seconds to be answered."""
+        """Remove the socket and end every connection and thread; requests get ``grace`` seconds to be answered.
+
+        Not to be called by a method: it would wait for its own answer.
+        """
         with self._lock:
             listener, self._listener = self._listener, None
             if listener is not None:
