@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
+from blaze.daemon.address import reachable
 from blaze.daemon.client import Client
 
 from .bench import ROOT, Bench
@@ -122,7 +123,8 @@ def _blaze_anew(directory: Path, calls: int) -> None:
 
 def _connected(directory: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.connect(str(directory / SOCKET))
+    with reachable(str(directory / SOCKET)) as path:
+        sock.connect(path)
     return sock
 
 

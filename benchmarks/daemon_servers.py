@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, Dict
 
+from blaze.daemon.address import reachable
 from blaze.daemon.methods import OBJECT, Method, Parameter
 from blaze.daemon.server import BACKLOG, Server
 
@@ -36,7 +37,7 @@ class EchoServer(socketserver.ThreadingUnixStreamServer):
 
 def bare(directory: Path) -> None:
     """Serve the echo."""
-    with EchoServer(str(directory / SOCKET), Echo) as server:
+    with reachable(str(directory / SOCKET)) as path, EchoServer(path, Echo) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _until_the_end()
         server.shutdown()
