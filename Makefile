@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two targets that install into the same .venv at once would break it.
 .NOTPARALLEL:
 
-.PHONY: help demo test slow bench bench-scheduler lint docs clean
+.PHONY: help demo test slow bench bench-scheduler bench-daemon lint docs clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +22,7 @@ demo: .venv/.run  ## run the weather example
 test: .venv/.test  ## run the tests (minutes: make slow)
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(ARGS)
 
-slow: .venv/.test  ## run the long campaigns: kills, faults, load
+slow: .venv/.fuzz  ## run the long campaigns: kills, faults, load
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: .venv/.test  ## measure the engine against bare loops
@@ -30,6 +30,9 @@ bench: .venv/.test  ## measure the engine against bare loops
 
 bench-scheduler: .venv/.test  ## measure the scheduler: many jobs, lateness, idleness
 	@$(BIN)/python -m benchmarks.scheduler $(ARGS)
+
+bench-daemon: .venv/.test  ## measure the daemon's socket against a JSON echo
+	@$(BIN)/python -m benchmarks.daemon $(ARGS)
 
 lint: .venv/.lint  ## style, format, types and the floors
 	@status=0; \
@@ -60,6 +63,10 @@ clean:  ## remove .venv and everything that was built
 .venv/.test: pyproject.toml .venv/.python
 	@$(PIP) install -qq --no-compile -e ".[test]"
 	@touch $@ .venv/.run
+
+.venv/.fuzz: .venv/.test
+	@$(PIP) install -qq --no-compile -e ".[test,fuzz]" || echo "atheris can't be installed: its test is skipped"
+	@touch $@
 
 .venv/.lint: pyproject.toml .venv/.python
 	@$(PIP) install -qq --no-compile -e ".[test,lint]"

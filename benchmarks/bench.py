@@ -49,6 +49,9 @@ class Sizes:
     idle_jobs: int = 1_000
     idle_seconds: float = 60.0
     settle_seconds: float = 5.0
+    #: Round trips over the daemon's socket, and clients that make them at once.
+    calls: int = 10_000
+    clients: int = 50
     #: Repetitions of what starts an interpreter and little else, unless more are asked for.
     starts: int = 15
     #: Turns before those that are measured.
@@ -75,6 +78,8 @@ QUICK = Sizes(
     idle_jobs=20,
     idle_seconds=1.0,
     settle_seconds=0.2,
+    calls=500,
+    clients=10,
     starts=2,
     workflows=(("montage-chameleon-2mass-01d-001", 2),),
 )

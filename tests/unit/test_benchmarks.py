@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from benchmarks import bare, engine, graphs, measure, program, report, scheduler, steps
+from benchmarks import bare, daemon, engine, graphs, measure, program, report, scheduler, steps
 from benchmarks.bench import ROOT, Sizes
 
 TINY = Sizes(
@@ -27,6 +27,8 @@ TINY = Sizes(
     idle_jobs=3,
     idle_seconds=0.01,
     settle_seconds=0.01,
+    calls=10,
+    clients=2,
     starts=1,
     warmups=0,
     workflows=(("montage-chameleon-2mass-01d-001", 1),),
@@ -77,6 +79,12 @@ def test_every_row_of_the_scheduler_comes_out(tmp_path: Path) -> None:
     assert found["wrong"] == []
     keys = {"submit", "start", "resident", "late-bare", "late", "late-together", "idle", "day"}
     assert {row["key"] for row in found["rows"]} == keys
+
+
+def test_every_row_of_the_socket_comes_out(tmp_path: Path) -> None:
+    found = measured(tmp_path, "*", main=daemon.main)
+    assert found["wrong"] == []
+    assert {row["key"] for row in found["rows"]} == {"socket", "socket-anew", "socket-many"}
 
 
 def test_with_json_on_stdout_there_is_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

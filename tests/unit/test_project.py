@@ -36,6 +36,7 @@ OPENS = {
     "blaze/core/remember/codec.py": "large outputs, one file each below results/",
     "blaze/core/remember/database.py": "the table of mounts; a new empty file that SQLite has not seen yet",
     "blaze/core/remember/instances.py": "the lock files of the schedulers, below instances/",
+    "blaze/daemon/address.py": "daemon.tcp, and directories on the way to a socket",
     "blaze/core/when/zone.py": "the name of the machine's time zone in /etc",
 }
 

@@ -72,6 +72,30 @@ class StateError(BlazeError):
     """The state directory or its database can't be used; the message says what to do."""
 
 
+class Refused(BlazeError):
+    """Not done: it is not allowed, or does not go with how things stand. Nothing was changed."""
+
+
+class UnlikeVersion(Refused):
+    """The daemon and this program speak different versions of the protocol."""
+
+
+class DaemonBusy(Refused):
+    """The daemon serves as many connections as it may, and none of them could make room."""
+
+
+class DaemonError(BlazeError):
+    """The daemon failed at a request or does not know it, or what came from the other end is not the protocol."""
+
+
+class NoDaemon(BlazeError, ConnectionError):
+    """No daemon serves the state directory, or it went away before it answered."""
+
+
+class NoAnswer(BlazeError, TimeoutError):
+    """The daemon did not answer in time; whether it does what it was asked for is not known."""
+
+
 class Retry(BlazeError):
     """Raised by a block to ask for another attempt.
 

@@ -1,0 +1,1 @@
+"""Access from other processes: the daemon's protocol, its server and its client."""
