@@ -265,6 +265,12 @@ class Firing:
             if jobs.break_job(self._session.journal, due, text):
                 self._session.logger.error("a job is BROKEN: %s", text)
 
+    def reconsider(self) -> None:
+        """The sequences are others: prepare all jobs anew, and let those fire again that can."""
+        self._prepared.clear()
+        self._foreseen.clear()
+        self.mend()
+
     def mend(self) -> None:
         """Let parked jobs fire again that nothing is wrong with any more."""
         for job in jobs.broken_jobs(self._session.journal):

@@ -97,6 +97,17 @@ class Sequence(Generic[P, R]):
         """Id of the sequence."""
         return self.definition.seq_id
 
+    @property
+    def hints(self) -> Dict[Tuple[str, str], Any]:
+        """The annotations of the blocks' parameters, by (step, parameter); what is stored is read back by them."""
+        blocks = self._blocks
+        return {
+            (step.step_name, name): hint
+            for step in self.definition.steps
+            if step.block_name in blocks
+            for name, hint in blocks[step.block_name].signature.hints.items()
+        }
+
     def plan(self, parameters: Optional[Parameters] = None, executors: Optional[Iterable[str]] = None) -> Plan:
         """The checked sequence with the parameters of one run.
 
@@ -275,6 +286,10 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
             return made
 
         return decorate
+
+    def become(self, other: BlazeSequence) -> None:
+        """Hold what another registry holds now, and nothing else."""
+        self._sequences = dict(other._sequences)
 
     def run(
         self,

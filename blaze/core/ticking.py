@@ -59,9 +59,11 @@ class Ticker:
         self._event = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self._closed = False
-        #: Wishes of other threads: a run ended behind which another waits; look at the file now.
+        #: Wishes of other threads: a run ended behind which another waits; look at the file now;
+        #: the sequences are others.
         self._turn = False
         self._look_now = True
+        self._anew = False
         self._look_at = 0.0
         self._file_version = -1
         #: The instant whose ticks were prepared for.
@@ -95,6 +97,11 @@ class Ticker:
         """Look at the file now, whatever ``loop_interval`` is."""
         self._look_now = True
         self._event.set()
+
+    def reconsider(self) -> None:
+        """The sequences are others: forget what was prepared by the old ones, and mend what they can."""
+        self._anew = True
+        self.look()
 
     def close(self) -> None:
         """End the thread."""
@@ -161,6 +168,9 @@ class Ticker:
             from .firing import Firing
 
             firing = self._firing = Firing(self._session, self._sequences, self._grace)
+        if self._anew:
+            self._anew = False
+            firing.reconsider()
         if self._look_now or self._clock.monotonic() >= self._look_at:
             self._look_now = False
             self._look_at = self._clock.monotonic() + self._loop_interval
