@@ -37,6 +37,7 @@ OPENS = {
     "blaze/core/remember/database.py": "the table of mounts; a new empty file that SQLite has not seen yet",
     "blaze/core/remember/instances.py": "the lock files of the schedulers, below instances/",
     "blaze/daemon/address.py": "daemon.tcp, and directories on the way to a socket",
+    "blaze/cli/main.py": "the null device, in place of a pipe that nobody reads",
     "blaze/core/when/zone.py": "the name of the machine's time zone in /etc",
 }
 
