@@ -291,6 +291,14 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
         """Hold what another registry holds now, and nothing else."""
         self._sequences = dict(other._sequences)
 
+    def include(self, sequence: Sequence[Any, Any]) -> None:
+        """Register a sequence of another registry. Raises :class:`ValidationError` if its id is another one's."""
+        known = self._sequences.setdefault(sequence.seq_id, sequence)
+        if known is not sequence:
+            where = f"seq {quoted(sequence.seq_id)} ({sequence.definition.place})"
+            taken = f"the id is taken by the sequence at {known.definition.place}; choose another seq_id"
+            raise ValidationError([Fault(where, taken)], where)
+
     def run(
         self,
         seq_id: str,

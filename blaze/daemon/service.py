@@ -8,12 +8,14 @@ second whether somebody still listens.
 from __future__ import annotations
 
 import os
-import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
 from datetime import datetime
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol
 
 from ..core.blaze import Blaze
+from ..core.do.result import RunResult
 from ..core.ground.errors import Fault, NotFound, Refused, ValidationError
 from ..core.remember.records import RunRecord
 from ..core.seq import Sequence
@@ -209,6 +211,7 @@ class Desk:
         """The run's record whenever its state changes; the last one tells how it ended."""
         state = self._scheduler.state
         run_id = state.find_run(run).run_id
+        end = self._end_of(run_id)
         told, said_at = None, 0.0
         while True:
             record = state.find_run(run_id)
@@ -220,21 +223,17 @@ class Desk:
             elif time.monotonic() - said_at >= SIGN_EVERY:
                 said_at = time.monotonic()
                 yield None
-            self._await_end(run_id)
+            if end is None or end.done():  # it is another process's
+                time.sleep(LOOK_EVERY)
+            else:
+                wait_for_futures([end], LOOK_EVERY)
 
-    def _await_end(self, run_id: str) -> None:
-        """Wait an instant, less if the run ends here."""
+    def _end_of(self, run_id: str) -> Optional[Future[RunResult]]:
+        """What tells at once that a run has ended, if it goes on here."""
         try:
-            handle = self._scheduler.handle(run_id)
+            return self._scheduler.handle(run_id).future
         except NotFound:
-            time.sleep(LOOK_EVERY)  # of another process, or recorded in this instant
-            return
-        if handle.done():
-            time.sleep(LOOK_EVERY / 10)
-            return
-        ended = threading.Event()
-        handle.future.add_done_callback(lambda _: ended.set())
-        ended.wait(LOOK_EVERY)
+            return None
 
     def runs(self, **filters: Any) -> Dict[str, Any]:
         """Runs, newest first, in pages."""
