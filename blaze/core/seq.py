@@ -287,9 +287,9 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
 
         return decorate
 
-    def become(self, other: BlazeSequence) -> None:
-        """Hold what another registry holds now, and nothing else."""
-        self._sequences = dict(other._sequences)
+    def become(self, others: Mapping[str, Sequence[Any, Any]]) -> None:
+        """Hold these sequences, by their ids, and nothing else."""
+        self._sequences = dict(others)
 
     def include(self, sequence: Sequence[Any, Any]) -> None:
         """Register a sequence of another registry. Raises :class:`ValidationError` if its id is another one's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .ground.clock import as_datetime
 from .remember.records import SequenceSummary
@@ -74,6 +74,16 @@ class StatusReport:
                 line[name] = _iso(line[name])
         return told
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> StatusReport:
+        """The report that :meth:`to_dict` told of."""
+        lines = [
+            SequenceStatus(**{**line, "last_run": _epoch(line["last_run"]), "next_run": _epoch(line["next_run"])})
+            for line in told["sequences"]
+        ]
+        times = {"at": _epoch(told["at"]) or 0.0, "next_tick": _epoch(told["next_tick"])}
+        return cls(**{**told, **times, "sequences": lines})
+
     def __str__(self) -> str:
         number = sum(self.jobs.values())
         lines = [
@@ -132,6 +142,12 @@ class Health:
         """As JSON-able data."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Health:
+        """The same again."""
+        lateness = told["lateness"]
+        return cls(**{**told, "lateness": None if lateness is None else tuple(lateness)})
+
 
 def summary_of(values: Sequence[float]) -> Optional[Tuple[float, float, float]]:
     """Median, 99th percentile and greatest; None if there are none."""
@@ -162,3 +178,7 @@ def _local(epoch: float) -> str:
 def _iso(epoch: Optional[float]) -> Optional[str]:
     moment = as_datetime(epoch)
     return None if moment is None else moment.isoformat()
+
+
+def _epoch(text: Optional[str]) -> Optional[float]:
+    return None if text is None else datetime.fromisoformat(text).timestamp()

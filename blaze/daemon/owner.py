@@ -62,9 +62,10 @@ class OwnerLock:
         Raises :class:`Owned` if somebody has it, and :class:`StateError` if the directory is not safe to use.
         """
         refuse_foreign_link(state_dir)
-        self.made_directory = not state_dir.exists()
-        prepare_directory(state_dir)
         self.path = state_dir / LOCK_NAME
+        self._was_there = self.path.exists()
+        self._had_directory = state_dir.exists()
+        prepare_directory(state_dir)
         self._since = time.time()
         self._descriptor: Optional[int] = self._take(state_dir)
         self.introduce(None)
@@ -107,12 +108,12 @@ class OwnerLock:
                 os.close(descriptor)
 
     def undo(self) -> None:
-        """Give it back and leave nothing behind, if there was nothing before."""
-        if self.made_directory:
+        """Give it back and leave nothing behind that was not there before."""
+        if not self._was_there:
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self.release()
-        if self.made_directory:
+        if not self._had_directory:
             with contextlib.suppress(OSError):
                 self.path.parent.rmdir()
 
