@@ -124,7 +124,7 @@ class Commands:
         """
         parser = self._make(name, help, description, example)
         add_common_flags(parser, json=json, inherit=True)
-        parser.set_defaults(run=run)
+        parser.set_defaults(_run=run)
         return parser
 
     def group(self, name: str, help: str) -> Commands:
@@ -148,7 +148,7 @@ class Commands:
             epilog=f"example:\n{lines}" if example else None,
             environ=self.parser.environ,
         )
-        made.set_defaults(run=_without_command(made))
+        made.set_defaults(_run=_without_command(made))
         return made
 
 
