@@ -101,7 +101,7 @@ class Commands:
     def __init__(self, parser: Parser, path: Sequence[str] = ()) -> None:
         self.parser = parser
         self._path = tuple(path)
-        self._groups: Dict[str, Commands] = {}
+        self.groups: Dict[str, Commands] = {}
         place = "command" if not path else f"{'_'.join(path)}_command"
         self._parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest=place, parser_class=Parser)
 
@@ -129,9 +129,9 @@ class Commands:
 
     def group(self, name: str, help: str) -> Commands:
         """The group of this name, made by whoever asks for it first."""
-        if name not in self._groups:
-            self._groups[name] = Commands(self._make(name, help, "", ""), (*self._path, name))
-        return self._groups[name]
+        if name not in self.groups:
+            self.groups[name] = Commands(self._make(name, help, "", ""), (*self._path, name))
+        return self.groups[name]
 
     def names(self) -> Dict[str, Parser]:
         """The parsers of commands and groups, by name."""

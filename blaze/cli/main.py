@@ -15,7 +15,19 @@ from .console import Console
 from .exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, UsageError, exit_status_of
 
 #: The modules that register commands, in the order in which ``--help`` tells them.
-COMMAND_MODULES = ("status", "sequences", "jobs", "runs", "show", "logs", "next")
+COMMAND_MODULES = (
+    "status",
+    "sequences",
+    "jobs",
+    "runs",
+    "show",
+    "logs",
+    "next",
+    "export",
+    "db",
+    "doctor",
+    "completion",
+)
 
 EPILOG = """\
 exit status:
