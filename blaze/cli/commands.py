@@ -101,7 +101,7 @@ class Commands:
     def __init__(self, parser: Parser, path: Sequence[str] = ()) -> None:
         self.parser = parser
         self._path = tuple(path)
-        self._groups: Dict[str, Commands] = {}
+        self.groups: Dict[str, Commands] = {}
         place = "command" if not path else f"{'_'.join(path)}_command"
         self._parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest=place, parser_class=Parser)
 
@@ -124,14 +124,14 @@ class Commands:
         """
         parser = self._make(name, help, description, example)
         add_common_flags(parser, json=json, inherit=True)
-        parser.set_defaults(run=run)
+        parser.set_defaults(_run=run)
         return parser
 
     def group(self, name: str, help: str) -> Commands:
         """The group of this name, made by whoever asks for it first."""
-        if name not in self._groups:
-            self._groups[name] = Commands(self._make(name, help, "", ""), (*self._path, name))
-        return self._groups[name]
+        if name not in self.groups:
+            self.groups[name] = Commands(self._make(name, help, "", ""), (*self._path, name))
+        return self.groups[name]
 
     def names(self) -> Dict[str, Parser]:
         """The parsers of commands and groups, by name."""
@@ -148,7 +148,7 @@ class Commands:
             epilog=f"example:\n{lines}" if example else None,
             environ=self.parser.environ,
         )
-        made.set_defaults(run=_without_command(made))
+        made.set_defaults(_run=_without_command(made))
         return made
 
 

@@ -15,7 +15,19 @@ from .console import Console
 from .exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, UsageError, exit_status_of
 
 #: The modules that register commands, in the order in which ``--help`` tells them.
-COMMAND_MODULES = ("status",)
+COMMAND_MODULES = (
+    "status",
+    "sequences",
+    "jobs",
+    "runs",
+    "show",
+    "logs",
+    "next",
+    "export",
+    "db",
+    "doctor",
+    "completion",
+)
 
 EPILOG = """\
 exit status:
@@ -56,7 +68,7 @@ def run(arguments: List[str], environ: Mapping[str, str] = os.environ) -> int:
             return USAGE
         args = parser.parse_args(arguments)
         console = Console(json=args.json, no_color=args.no_color, environ=environ)
-        return args.run(args, console) or DONE
+        return args._run(args, console) or DONE
     except BrokenPipeError:
         raise
     except SystemExit as error:  # argparse, after --help and --version

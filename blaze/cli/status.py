@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 from ..core.ground.errors import NotFound
@@ -13,6 +12,7 @@ from ..daemon.state_dir import StateDir
 from .commands import Arguments, Commands
 from .console import Console, state_cell
 from .moments import ago, beside, duration, iso, local, until
+from .numbers import seconds
 from .state import living_instances, reading_if_any, state_dir_of
 from .text import clipped, counted, indented, visible
 
@@ -44,20 +44,10 @@ def register(commands: Commands) -> None:
         "--watch",
         nargs="?",
         const=WATCH,
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help=f"show it again and again (default: every {WATCH:g} s)",
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.1 <= found <= 86_400:
-        raise ArgumentTypeError(f"{text!r:.60} is no number of seconds from 0.1 to 86400")
-    return found
 
 
 def show_status(args: Arguments, console: Console) -> Optional[int]:

@@ -40,6 +40,8 @@ OPENS = {
     "blaze/daemon/owner.py": "daemon.lock",
     "blaze/daemon/recorded.py": "definitions.json",
     "blaze/cli/main.py": "the null device, in place of a pipe that nobody reads",
+    "blaze/cli/export.py": "the JSON files of an export",
+    "blaze/core/remember/upkeep.py": "a new empty file that SQLite has not seen yet; copies of large outputs",
     "blaze/core/when/zone.py": "the name of the machine's time zone in /etc",
 }
 
