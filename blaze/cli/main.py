@@ -16,9 +16,12 @@ from .exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, UsageError, ex
 
 #: The modules that register commands, in the order in which ``--help`` tells them.
 COMMAND_MODULES = (
+    "daemons",
     "status",
     "sequences",
     "jobs",
+    "job_changes",
+    "triggering",
     "runs",
     "show",
     "logs",

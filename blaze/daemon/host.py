@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..core.blaze import Blaze
 from ..core.ground.errors import BlazeError, Refused, StateError
@@ -35,10 +35,18 @@ class ServedScheduler:
 
     :param lock: held; released when the scheduler has stopped.
     :param reload: loads the definition again; None: there is none to load.
+    :param settings: what it was started with, as JSON-able data.
     """
 
-    def __init__(self, scheduler: Blaze, lock: OwnerLock, reload: Optional[Reload] = None) -> None:
+    def __init__(
+        self,
+        scheduler: Blaze,
+        lock: OwnerLock,
+        reload: Optional[Reload] = None,
+        settings: Optional[Mapping[str, Any]] = None,
+    ) -> None:
         self.scheduler = scheduler
+        self.settings = settings
         #: When everything has stopped and the lock is given back.
         self.ended = threading.Event()
         self._lock = lock

@@ -88,7 +88,9 @@ def run_daemon(settings: Settings, readiness: Readiness, console: bool = True) -
         raise
     with _logging(logger):
         _warn_of(loaded)
-        _serve(ServedScheduler(scheduler, lock, lambda: _load_again(settings.definition)), lock, readiness)
+        told = {**settings._asdict(), "state_dir": str(settings.state_dir)}
+        host = ServedScheduler(scheduler, lock, lambda: _load_again(settings.definition), told)
+        _serve(host, lock, readiness)
 
 
 def _scheduler_of(settings: Settings, loaded: LoadedDefinition, logger: BlazeLogger) -> Blaze:
@@ -196,8 +198,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
         run_daemon(settings, readiness, console=options.ready_fd is None)
     except BlazeError as error:
-        readiness.failed(error)
-        print(f"blaze.daemon: {error}", file=sys.stderr)
+        if not readiness.failed(error):
+            print(f"blaze.daemon: {error}", file=sys.stderr)
         return 1
     return 0
 

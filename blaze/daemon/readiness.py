@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import socket
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
 
 from ..core.ground.errors import BlazeError
 from .failures import error_of, failure_of
@@ -23,29 +23,39 @@ class Readiness:
     """The daemon's end.
 
     :param descriptor: the pipe's; None: nobody has detached it.
+    :param when_serving: called with ``instance``, ``pid`` and ``state_dir`` when it serves.
     """
 
-    def __init__(self, descriptor: Optional[int] = None) -> None:
+    def __init__(
+        self, descriptor: Optional[int] = None, when_serving: Optional[Callable[[Mapping[str, Any]], None]] = None
+    ) -> None:
         self._descriptor = descriptor
+        self._when_serving = when_serving
 
     def serving(self, told: Mapping[str, Any]) -> None:
         """It serves. From now on nothing is written to the terminal or file of whoever detached it."""
         if self._descriptor is not None:
             self._say({"serving": dict(told)})
             _let_go_of_streams()
+        if self._when_serving is not None:
+            self._when_serving(told)
         _notify_systemd(f"READY=1\nSTATUS={told.get('instance')}")
 
-    def failed(self, error: BlazeError) -> None:
-        """It will not."""
+    def failed(self, error: BlazeError) -> bool:
+        """It will not; whether somebody was told."""
         failure = failure_of(error)
-        self._say({"code": failure.code, "message": failure.message, "data": dict(failure.data)})
+        return self._say({"code": failure.code, "message": failure.message, "data": dict(failure.data)})
 
-    def _say(self, word: Dict[str, Any]) -> None:
+    def _say(self, word: Dict[str, Any]) -> bool:
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):  # who waits for it has gone
-                os.write(descriptor, json.dumps(word).encode())
-            os.close(descriptor)
+        if descriptor is None:
+            return False
+        try:
+            with os.fdopen(descriptor, "wb") as pipe:
+                pipe.write(json.dumps(word).encode())
+        except OSError:  # who waited for it has gone
+            return False
+        return True
 
 
 class Word(NamedTuple):

@@ -38,6 +38,9 @@ TICKS = 1000
 class Host(Protocol):
     """What serves the scheduler."""
 
+    settings: Optional[Mapping[str, Any]]
+    """What it was started with; None for one that a program embeds."""
+
     @property
     def stopping(self) -> Optional[str]:
         """How it is about to stop; None if it is not."""
@@ -126,6 +129,7 @@ class Desk:
             "pid": os.getpid(),
             "started": self._scheduler.started,
             "stopping": self._host.stopping,
+            "settings": self._host.settings,
         }
 
     def start(self) -> Dict[str, Any]:
@@ -176,7 +180,7 @@ class Desk:
     def submit(self, submissions: List[Any]) -> List[Dict[str, Any]]:
         """Store all submissions, or none."""
         self._refuse_while_stopping("submit")
-        found = read_submissions(submissions, hints_of(self._scheduler.sequences), "submissions")
+        found = read_submissions(submissions, hints_of(self._scheduler.sequences))
         return [job.to_dict() for job in self._scheduler.submit(found)]
 
     def remove(self, job_id: str) -> Dict[str, Any]:
