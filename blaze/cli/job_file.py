@@ -61,17 +61,19 @@ def _read(path: str) -> bytes:
         raise NotFound(f"there is no job file {path}") from None
     except (OSError, ValueError) as error:
         _refuse(path, f"it can't be opened: {getattr(error, 'strerror', None) or error}")
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             _refuse(path, "it is a directory" if stat.S_ISDIR(info.st_mode) else "it is no regular file")
         if info.st_size <= MAX_BYTES:
-            try:
+            with open(descriptor, "rb", closefd=False) as file:
                 found = file.read(MAX_BYTES + 1)
-            except OSError as error:
-                _refuse(path, f"it can't be read: {error.strerror or error}")
             if len(found) <= MAX_BYTES:
                 return found
+    except OSError as error:
+        _refuse(path, f"it can't be read: {error.strerror or error}")
+    finally:
+        os.close(descriptor)
     _refuse(path, f"it is longer than {MAX_BYTES // 2**20} MiB; submit it in parts")
 
 

@@ -169,4 +169,5 @@ class ServedScheduler:
             self.scheduler.stop(shutdown=how == HARD)
         finally:
             self._lock.release()
+            self._bell.close()
             self.ended.set()
