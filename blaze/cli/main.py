@@ -16,6 +16,7 @@ from .exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, UsageError, ex
 
 #: The modules that register commands, in the order in which ``--help`` tells them.
 COMMAND_MODULES = (
+    "run",
     "status",
     "sequences",
     "jobs",
