@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import time
@@ -19,7 +18,6 @@ from .exits import DONE, FAILED, INTERRUPTED, UsageError
 from .moments import duration
 from .numbers import positive
 from .parameters import Parameters, add_parameter_flags, parameters_of
-from .progress import progress_of
 from .state import state_dir_of
 from .text import clipped, counted, indented, visible
 
@@ -96,6 +94,7 @@ class _Run:
 
     def __init__(self, args: Arguments, console: Console, named: Named, parameters: Parameters) -> None:
         from ..core.blaze import Blaze
+        from .progress import progress_of
 
         self.args = args
         self.console = console
@@ -232,6 +231,8 @@ def resume_command(result: RunResult, args: Arguments) -> str:
     for flag, value in (("--definition", args.definition), ("--state-dir", args.state_dir)):
         if value is not None:
             words += [flag, value]
+    import shlex
+
     return shlex.join(words)
 
 
