@@ -46,6 +46,8 @@ class Looks(NamedTuple):
     #: Whether it is a terminal.
     terminal: bool = False
     color: bool = False
+    #: Whether it takes sequences that move the cursor.
+    cursor: bool = False
     #: Box characters, arrows and the like.
     boxes: bool = False
     #: Columns; None: as many as it takes.
@@ -58,7 +60,8 @@ def looks_of(stream: TextIO, environ: Mapping[str, str], no_color: bool = False)
     dumb = environ.get("TERM", "") in ("", "dumb")
     color = terminal and not dumb and not no_color and not environ.get("NO_COLOR")
     width = max(1, shutil.get_terminal_size((USUAL_WIDTH, 24)).columns) if terminal else None
-    return Looks(terminal, color, terminal and not dumb and _takes_boxes(stream, environ), width)
+    boxes = terminal and not dumb and _takes_boxes(stream, environ)
+    return Looks(terminal, color, terminal and not dumb, boxes, width)
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -93,8 +96,10 @@ class Console:
         #: Whether data is to be written as JSON: one document, or a line for each item of a stream.
         self.json = json
         environment = os.environ if environ is None else environ
+        #: What stdout can show.
         self.looks = looks_of(self.out, environment, no_color)
-        self._err_looks = looks_of(self.err, environment, no_color)
+        #: The same of stderr.
+        self.err_looks = looks_of(self.err, environment, no_color)
         #: Whether a document was written: a JSON answer has one and no more.
         self.answered = False
 
@@ -150,7 +155,7 @@ class Console:
     def _say(self, text: str, style: str) -> None:
         shown = visible_lines(text)
         self.out.flush()
-        self.err.write((painted(shown, style) if self._err_looks.color else shown) + "\n")
+        self.err.write((painted(shown, style) if self.err_looks.color else shown) + "\n")
         self.err.flush()
 
     # ------------------------------------------------------------------ looks

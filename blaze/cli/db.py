@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 from .commands import Arguments, Commands
 from .console import Console
 from .exits import DONE, FAILED
-from .numbers import count, days
+from .numbers import days, positive
 from .state import living_instances, reading, state_dir_of
 from .text import counted, visible
 
@@ -28,7 +28,7 @@ def register(commands: Commands) -> None:
     parser = db.add(
         "prune", prune, "delete history beyond a limit", example="blazed db prune --keep-days 7 --keep-runs 1000"
     )
-    parser.add_argument("--keep-runs", type=count, metavar="N", help="newest runs of each sequence (default: 10000)")
+    parser.add_argument("--keep-runs", type=positive, metavar="N", help="newest runs of each sequence (default: 10000)")
     parser.add_argument("--keep-days", type=days, metavar="DAYS", help="days since a run ended (default: 30)")
     db.add("check", check, "read all of the state file, and tell what is wrong with it", example="blazed db check")
 

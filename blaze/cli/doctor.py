@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sqlite3
 import stat
 import sys
 import time
@@ -87,6 +85,8 @@ def _is_ok(found: List[Finding]) -> bool:
 
 
 def _installation() -> Iterator[Finding]:
+    import sqlite3
+
     told = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Finding("versions", OK, told)
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -124,6 +124,8 @@ def _definition(args: Arguments, console: Console) -> Iterator[Finding]:
 
 
 def _directory(directory: StateDir) -> Iterator[Finding]:
+    import shutil
+
     from ..core.remember.database import NETWORK_FILE_SYSTEMS, file_system_of
 
     path = directory.path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, TextIO
@@ -57,6 +56,8 @@ def _export_one(state: StateManager, seq_id: str, target: Path) -> Dict[str, Any
         raise Refused(
             f"the sequence {seq_id!r:.80} has a name that can't be a directory's; 'blazed db check' tells more"
         )
+    import json
+
     folder = target / seq_id
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "state.json", iter([json.dumps(_state_of(state, seq_id), indent=2), "\n"]))
@@ -82,6 +83,8 @@ def _state_of(state: StateManager, seq_id: str) -> Dict[str, Any]:
 
 def _runs_text(state: StateManager, seq_id: str, counter: List[int]) -> Iterator[str]:
     """A JSON list, a run a line, newest first: page by page, however many there are."""
+    import json
+
     before, cursor = "[\n", None
     while True:
         page = state.runs(seq_id=seq_id, limit=PAGE, cursor=cursor)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..core.remember.records import AttemptRecord, RunRecord, StepRecord
 from .console import Console
 from .moments import duration
 from .text import clipped, padded, visible
+
+if TYPE_CHECKING:
+    from ..core.remember.records import AttemptRecord, RunRecord, StepRecord
 
 #: What is drawn for an instant, where box characters are shown and elsewhere; what comes later covers what was before.
 WAITS, RETRIES, FAILS, RUNS = range(4)

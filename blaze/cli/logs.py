@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..core.ground.errors import NotFound, StateError
-from ..core.remember.records import LogRecord
 from .commands import Arguments, Commands
 from .console import Console
 from .moments import local
@@ -16,6 +15,7 @@ from .state import reading, reading_if_any, state_dir_of
 from .text import visible, visible_lines
 
 if TYPE_CHECKING:
+    from ..core.remember.records import LogRecord
     from ..core.state import StateManager
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -14,23 +14,25 @@ from .commands import Arguments, Commands, Parser, add_common_flags
 from .console import Console
 from .exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, UsageError, exit_status_of
 
-#: The modules that register commands, in the order in which ``--help`` tells them.
-COMMAND_MODULES = (
-    "daemons",
-    "status",
-    "sequences",
-    "jobs",
-    "job_changes",
-    "triggering",
-    "runs",
-    "show",
-    "logs",
-    "next",
-    "export",
-    "db",
-    "doctor",
-    "completion",
-)
+#: The modules that register commands, in the order in which ``--help`` tells them, and which those are: for a
+#: command only its own modules are imported.
+COMMAND_MODULES: Mapping[str, Tuple[str, ...]] = {
+    "run": ("run",),
+    "daemons": ("start", "stop", "restart", "reload"),
+    "status": ("status",),
+    "sequences": ("list", "graph", "check"),
+    "jobs": ("jobs",),
+    "job_changes": ("jobs", "pause", "resume"),
+    "triggering": ("trigger", "cancel", "retry"),
+    "runs": ("runs",),
+    "show": ("show",),
+    "logs": ("logs",),
+    "next": ("next",),
+    "export": ("export",),
+    "db": ("db",),
+    "doctor": ("doctor",),
+    "completion": ("completion",),
+}
 
 EPILOG = """\
 exit status:
@@ -65,7 +67,7 @@ def run(arguments: List[str], environ: Mapping[str, str] = os.environ) -> int:
     args = Arguments(json="--json" in arguments, debug="--debug" in arguments, no_color="--no-color" in arguments)
     console = Console(json=args.json, no_color=args.no_color, environ=environ)
     try:
-        parser = build_parser(environ)[0]
+        parser = build_parser(environ, modules_of(arguments))[0]
         if not arguments:
             parser.print_help(sys.stderr)
             return USAGE
@@ -81,8 +83,21 @@ def run(arguments: List[str], environ: Mapping[str, str] = os.environ) -> int:
         return exit_status_of(error)
 
 
-def build_parser(environ: Mapping[str, str] = os.environ) -> Tuple[Parser, Commands]:
-    """The parser of the whole program, and the commands it knows."""
+def modules_of(arguments: Sequence[str]) -> Sequence[str]:
+    """The modules of the command that a command line begins with; all of them, if it begins with none."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--state-dir":
+            next(words, None)
+        elif not word.startswith("-"):
+            return [name for name, commands in COMMAND_MODULES.items() if word in commands] or list(COMMAND_MODULES)
+    return list(COMMAND_MODULES)
+
+
+def build_parser(
+    environ: Mapping[str, str] = os.environ, modules: Optional[Sequence[str]] = None
+) -> Tuple[Parser, Commands]:
+    """The parser of the whole program, or of the commands of some modules; and these commands."""
     parser = Parser(
         prog="blazed",
         description="Run, schedule and watch the sequences of Blaze.",
@@ -92,7 +107,7 @@ def build_parser(environ: Mapping[str, str] = os.environ) -> Tuple[Parser, Comma
     parser.add_argument("--version", action="version", version=f"blazed {__version__}")
     add_common_flags(parser)
     commands = Commands(parser)
-    for name in COMMAND_MODULES:
+    for name in COMMAND_MODULES if modules is None else modules:
         importlib.import_module(f"{__package__}.{name}").register(commands)
     return parser, commands
 

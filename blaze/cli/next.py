@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from ..core.ground.errors import NotFound
@@ -15,6 +14,8 @@ from .state import reading, state_dir_of
 from .text import visible
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..core.remember.records import JobRecord
 
 
@@ -75,6 +76,8 @@ def _of_job(args: Arguments) -> _Ticks:
 
 
 def _ticks_of(job: JobRecord, number: int) -> List[Tuple[float, datetime]]:
+    from datetime import datetime
+
     from ..core.when.schedule import Schedule
     from ..core.when.zone import zone_of
 

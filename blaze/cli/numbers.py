@@ -18,6 +18,11 @@ def count(text: str) -> int:
     return _whole(text, 0, MOST)
 
 
+def positive(text: str) -> int:
+    """A whole number, 1 to a billion."""
+    return _whole(text, 1, 1_000_000_000)
+
+
 def seconds(text: str) -> float:
     """A number of seconds."""
     return _number(text, 0.1, 86_400.0, "seconds")

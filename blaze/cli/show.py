@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 from ..core.ground.status import BlockStatus, RunStatus
-from ..core.remember.records import AttemptRecord, RunRecord, StepRecord
-from . import gantt
 from .commands import Arguments, Commands
 from .console import Console, state_cell
 from .moments import beside, duration, local
 from .state import reading
 from .text import clipped, counted, indented, visible
+
+if TYPE_CHECKING:
+    from ..core.remember.records import AttemptRecord, RunRecord, StepRecord
 
 #: Columns of a preview and of an error in a table.
 PREVIEW = 60
@@ -53,7 +54,9 @@ def show_run(args: Arguments, console: Console) -> Optional[int]:
     now = time.time()
     _show_run(run, parameters, now, console)
     _show_steps(steps, console)
-    lines = gantt.draw(run, steps, attempts, now, console)
+    from .gantt import draw
+
+    lines = draw(run, steps, attempts, now, console)
     if lines:
         console.heading("Timeline")
         console.print(*lines)

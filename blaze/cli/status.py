@@ -56,7 +56,7 @@ def show_status(args: Arguments, console: Console) -> Optional[int]:
         _show_once(args, console)
         return None
     while True:
-        if console.looks.color or console.looks.boxes:
+        if console.looks.cursor and not console.json:
             console.out.write(CLEAR)
         _show_once(args, console)
         console.out.flush()

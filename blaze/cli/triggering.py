@@ -8,6 +8,7 @@ from .commands import Arguments, Commands, Parser
 from .console import Console
 from .exits import DONE, FAILED, INTERRUPTED
 from .moments import duration
+from .parameters import add_parameter_flags, parameters_of
 from .reaching import daemon_of
 from .text import visible
 
@@ -21,6 +22,7 @@ def register(commands: Commands) -> None:
         "trigger", trigger_run, "start a run in the daemon", example="blazed trigger etl_pipeline --wait"
     )
     trigger.add_argument("sequence", metavar="SEQ", help="id of the sequence")
+    add_parameter_flags(trigger)
     _add_wait(trigger)
     cancel = commands.add("cancel", cancel_run, "stop a run", example="blazed cancel last")
     cancel.add_argument("run", metavar="RUN", help="id of the run, a prefix of it, or last")
@@ -44,8 +46,9 @@ def _add_wait(parser: Parser) -> None:
 
 def trigger_run(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
+    given = parameters_of(args.param, args.param_file)
     with daemon_of(args) as daemon:
-        return _tell(daemon.trigger(args.sequence), args, console)
+        return _tell(daemon.trigger_stored(args.sequence, given), args, console)
 
 
 def retry_run(args: Arguments, console: Console) -> Optional[int]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sqlite3
-from importlib import metadata
 from typing import Dict
 
 from .. import __version__
@@ -12,6 +9,11 @@ from .. import __version__
 
 def versions() -> Dict[str, str]:
     """Of Blaze, Python, SQLite and croniter."""
+    # No command but those that tell it needs these, and they take longer than all of argparse.
+    import platform
+    import sqlite3
+    from importlib import metadata
+
     try:
         croniter = metadata.version("croniter")
     except metadata.PackageNotFoundError:

@@ -232,8 +232,11 @@ class RemoteScheduler:
 
     def trigger(self, seq_id: str, parameters: Optional[Parameters] = None) -> RemoteRun:
         """Start a run; it is recorded when this returns."""
-        given = write_parameters(parameters, self._hints(seq_id))
-        return self._run(self.client.call("trigger", seq_id=seq_id, parameters=given))
+        return self.trigger_stored(seq_id, write_parameters(parameters, self._hints(seq_id)))
+
+    def trigger_stored(self, seq_id: str, parameters: Optional[Dict[str, Any]]) -> RemoteRun:
+        """The same with parameters in their stored form, as they stand in a file."""
+        return self._run(self.client.call("trigger", seq_id=seq_id, parameters=parameters))
 
     def run(
         self, seq_id: str, parameters: Optional[Parameters] = None, timeout: Optional[float] = None

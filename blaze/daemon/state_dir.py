@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Mapping, NamedTuple, Optional
 
 from ..core.ground.errors import NotFound
-from ..core.remember.database import FILE_NAME
 
 #: The directory that is looked for in a project.
 NAME = ".blaze"
@@ -24,6 +23,8 @@ class StateDir(NamedTuple):
     @property
     def database(self) -> Path:
         """The state file; opened through SQLite and nothing else."""
+        from ..core.remember.database import FILE_NAME
+
         return self.path / FILE_NAME
 
     def has_state(self) -> bool:
