@@ -257,7 +257,7 @@ class Blaze:
         session.engine.pool.hold(held)
         if session.ticker is not None:
             session.ticker.paused = held
-            session.ticker.wake()
+            session.ticker.look()  # it may be about to act on what it has read before
 
     # ------------------------------------------------------------------ jobs
 

@@ -8,11 +8,12 @@ the ticker calls it.
 from __future__ import annotations
 
 import sqlite3
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from collections import deque
+from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.run import Run
 from .ground.context import RunInfo
-from .ground.errors import ValidationError
+from .ground.errors import StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
 from .ground.ticks import Passed
@@ -30,6 +31,8 @@ from .when.schedule import Schedule
 BATCH = 256
 #: Ticks at one instant that are worth preparing for.
 MANY = 8
+#: Seconds by which a tick may be late and still be fired as it was prepared beforehand.
+FORESIGHT = 0.5
 #: Jobs kept at hand with their plans.
 PREPARED = 4096
 
@@ -59,13 +62,18 @@ class Foreseen(NamedTuple):
 
     def holds(self, due: DueJob, now: float) -> bool:
         """Whether it has come as foreseen."""
-        return self.due == due and (self.next_at is None or self.next_at > now)
+        in_time = now - due.next_at <= FORESIGHT
+        return in_time and self.due == due and (self.next_at is None or self.next_at > now)
 
 
 class Batch:
     """What one transaction did."""
 
     def __init__(self) -> None:
+        #: The instant at which it was decided, in epoch seconds: when the write lock had been taken.
+        self.at = 0.0
+        #: Whether all ticks are held back: nothing was fired.
+        self.paused = False
         #: Runs that are to be recorded.
         self.planned: List[Planned] = []
         #: Those that were, with their keys.
@@ -103,6 +111,12 @@ class Firing:
         self._grace = grace
         self._prepared: Dict[int, Prepared] = {}
         self._foreseen: Dict[int, Foreseen] = {}
+        #: Runs out of queues that are ours and not started yet.
+        self._taken: Deque[str] = deque()
+        #: Due jobs of unknown sequences, and for how many seconds they have been seen so.
+        self._unknown: Dict[DueJob, float] = {}
+        #: Parked jobs, with the versions in which they could not be mended.
+        self._hopeless: Set[Tuple[int, int]] = set()
         #: Jobs in whose queue runs wait: the end of one of their runs is the turn of the next.
         self.queues: Set[str] = set()
 
@@ -132,15 +146,13 @@ class Firing:
                     planned = Planned(prepared, run, self._make(prepared, run))
                     self._foreseen[due.key] = Foreseen(due, decision.next_at, planned)
 
-    def fire(self, now: float) -> Batch:
-        """Fire some of what is due ``now``. Raises :class:`StateError` if nothing can be written: nothing is lost."""
+    def fire(self) -> Batch:
+        """Claim some of what is due. Raises :class:`StateError` if nothing can be written: nothing is lost."""
         batch = Batch()
         try:
-            self._session.journal.transaction(lambda cursor: self._decide(cursor, now, batch))
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch))
         finally:
             self._foreseen.clear()
-        for due in batch.strange:
-            self._prepare(due)
         return batch
 
     def start(self, batch: Batch) -> List[Run]:
@@ -166,13 +178,23 @@ class Firing:
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
-        taken = jobs.take_queued(self._session.journal, self._session.instance_id, self.knows)
-        resume_own(self._session, self._sequences, taken)
+        self._taken += jobs.take_queued(self._session.journal, self._session.instance_id, self.knows)
+        self.go_on()
         self.queues = jobs.queues(self._session.journal)
+
+    def go_on(self) -> None:
+        """Start the runs that are ours already, and that an error kept from being started."""
+        if self._taken or self._session.adopted:
+            resume_own(self._session, self._sequences, self._taken)
 
     # ------------------------------------------------------------------ inside the transaction
 
-    def _decide(self, cursor: sqlite3.Cursor, now: float, batch: Batch) -> None:
+    def _decide(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
+        # Not before: the lock may have been waited for.
+        now = batch.at = self._session.clock.time()
+        batch.paused = jobs.holds(cursor)
+        if batch.paused:
+            return
         due = jobs.due_jobs(cursor, now, BATCH, self.knows)
         batch.more = len(due) == BATCH
         ready: List[Tuple[DueJob, Prepared]] = []
@@ -239,27 +261,45 @@ class Firing:
 
     # ------------------------------------------------------------------ preparing
 
+    def prepare_for(self, batch: Batch) -> None:
+        """Have the due jobs at hand that were strange."""
+        for due in batch.strange:
+            self._prepare(due)
+
     def _prepare(self, due: DueJob) -> None:
         """Have a due job at hand the next time; one that can't be fired is BROKEN."""
         journal = self._session.journal
-        try:
-            for job in jobs.load_jobs(journal, [due.key]):
+        for job in jobs.load_jobs(journal, [due.key]):
+            try:
                 prepared = self.prepare(job)
-                if len(self._prepared) >= PREPARED:
-                    self._prepared.clear()
-                self._prepared[job.key] = prepared
-        except ValidationError as error:
-            if jobs.break_job(journal, due, str(error)):
-                self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, error)
+            except StateError:
+                raise
+            except Exception as error:  # a data model of the user may raise anything
+                text = str(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+                if jobs.break_job(journal, due, text):
+                    self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, text)
+                continue
+            if len(self._prepared) >= PREPARED:
+                self._prepared.clear()
+            self._prepared[job.key] = prepared
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
         plan = plan_of(self._session, self._sequences, job.seq_id, job.parameters)
         return Prepared(job, timing_of(job), plan)
 
-    def break_unknown(self, before: float) -> None:
-        """Park the jobs that were due ``before`` an instant, and whose sequence nobody seems to have."""
-        for due in jobs.unknown_due(self._session.journal, before, self.knows):
+    def break_unknown(self, passed: float, patience: float) -> None:
+        """Park the jobs that were seen to be due for ``patience`` seconds, and whose sequence nobody seems to have.
+
+        ``passed``: seconds since the last look, of which only those count in which others could have
+        fired them too. How late a tick is says nothing: clocks jump, and machines sleep.
+        """
+        now = self._session.clock.time()
+        found = jobs.unknown_due(self._session.journal, now, self.knows)
+        self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}
+        for due, seconds in self._unknown.items():
+            if seconds < patience:
+                continue
             near = did_you_mean(due.seq_id, self._sequences)
             text = f"no scheduler that runs has the sequence '{due.seq_id}'{near}"
             if jobs.break_job(self._session.journal, due, text):
@@ -268,11 +308,12 @@ class Firing:
     def mend(self) -> None:
         """Let parked jobs fire again that nothing is wrong with any more."""
         for job in jobs.broken_jobs(self._session.journal):
-            if not self.knows(job.seq_id):
+            if not self.knows(job.seq_id) or (job.key, job.version) in self._hopeless:
                 continue
             try:
                 self.prepare(job)
-            except ValidationError:
+            except Exception:
+                self._hopeless.add((job.key, job.version))
                 continue
             jobs.mend_job(self._session.journal, job.key)
             self._session.logger.info("job '%s' is ACTIVE again", job.job_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Optional
+from typing import Deque, List, Optional
 
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
@@ -52,9 +52,11 @@ def take_over_the_dead(
         _resume_adopted(session, sequences, resumed)
 
 
-def resume_own(session: Session, sequences: BlazeSequence, run_ids: Iterable[str]) -> None:
-    """Go on with recorded runs that are this scheduler's already."""
-    session.adopted += [load_run(session.journal, run_id) for run_id in run_ids]
+def resume_own(session: Session, sequences: BlazeSequence, run_ids: Deque[str]) -> None:
+    """Go on with recorded runs that are this scheduler's already; if it fails, another call goes on."""
+    while run_ids:
+        session.adopted.append(load_run(session.journal, run_ids[0]))
+        run_ids.popleft()
     _resume_adopted(session, sequences, [])
 
 

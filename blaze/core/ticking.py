@@ -62,6 +62,9 @@ class Ticker:
         #: Wishes of other threads: a run ended behind which another waits; look at the file now.
         self._turn = False
         self._look_now = True
+        #: Look at everything, whether the file has changed or not.
+        self._look_all = True
+        self._looked_at = self._clock.monotonic()
         self._look_at = 0.0
         self._file_version = -1
         #: The instant whose ticks were prepared for.
@@ -92,7 +95,8 @@ class Ticker:
         self._event.set()
 
     def look(self) -> None:
-        """Look at the file now, whatever ``loop_interval`` is."""
+        """Look at the file now, whatever ``loop_interval`` is, and at all of it."""
+        self._look_all = True
         self._look_now = True
         self._event.set()
 
@@ -167,14 +171,21 @@ class Ticker:
             self._look(firing)
         if self._turn:
             self._turn = False
-            firing.start_queued()
+            try:
+                firing.start_queued()
+            except BaseException:
+                self._turn = True  # nobody else need have noticed that it is one's turn
+                raise
         while not (self.paused or self._closed):
             self.next_due, many = firing.next_due()
             now = self._clock.time()
             if self.next_due is None:
                 return None
             if self.next_due <= now:
-                self._carry_on(firing, firing.fire(now), now)
+                batch = firing.fire()
+                if batch.paused:
+                    self._hold(True)
+                self._carry_on(firing, batch)
             elif not many or self._foreseen == self.next_due:
                 return self.next_due - now
             elif self.next_due - LEAD > now:
@@ -185,19 +196,19 @@ class Ticker:
         self.next_due = None
         return None
 
-    def _carry_on(self, firing: Firing, batch: Batch, now: float) -> None:
-        """Start what was fired."""
+    def _carry_on(self, firing: Firing, batch: Batch) -> None:
+        """Start what was fired, before anything else: it is recorded as started by us."""
+        started = firing.start(batch)
+        if self._herald is not None:
+            for run in started:
+                late = batch.at - (run.info.scheduled_at or batch.at)
+                if late > self._grace:
+                    self._herald.late(run, late)
+            for skipped in batch.skipped:
+                self._herald.skipped(*skipped)
         if batch.cancels:
             self._obey_cancels()
-        started = firing.start(batch)
-        if self._herald is None:
-            return
-        for run in started:
-            late = now - (run.info.scheduled_at or now)
-            if late > self._grace:
-                self._herald.late(run, late)
-        for skipped in batch.skipped:
-            self._herald.skipped(*skipped)
+        firing.prepare_for(batch)
 
     # ------------------------------------------------------------------ looking at the file
 
@@ -207,22 +218,34 @@ class Ticker:
         from .remember import jobs
 
         session = self._session
+        now = self._clock.monotonic()
+        # A process that was frozen has seen nothing meanwhile.
+        passed, self._looked_at = min(now - self._looked_at, self._loop_interval), now
+        firing.go_on()
         alone = True
         if session.lock is not None:
             alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
         version = session.journal.read("PRAGMA data_version")[0][0]
-        if version != self._file_version:
+        look_all, self._look_all = self._look_all, False
+        if look_all or version != self._file_version:
+            try:
+                self._hold(jobs.is_paused(session.journal))
+                self._obey_cancels()
+                if jobs.has_released(session.journal):
+                    take_released(session, self._sequences, self._max_recoveries, [])
+                firing.start_queued()
+                firing.mend()
+            except BaseException:
+                self._look_all = self._look_now = True
+                raise
             self._file_version = version
-            self._hold(jobs.is_paused(session.journal))
-            self._obey_cancels()
-            if jobs.has_released(session.journal):
-                take_released(session, self._sequences, self._max_recoveries, [])
+        elif firing.queues:
+            # A run may have ended that nobody had in hand.
             firing.start_queued()
         if not self.paused:
-            now = self._clock.time()
-            firing.break_unknown(now if alone else now - UNKNOWN_FOR)
+            firing.break_unknown(passed, 0.0 if alone else UNKNOWN_FOR)
 
     def _hold(self, paused: bool) -> None:
         """Take over whether the state is paused."""

@@ -11,6 +11,7 @@ What a job's ticks are is not known here: callers bring that along as a function
 from __future__ import annotations
 
 import sqlite3
+from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import NotFound, ValidationError
@@ -53,9 +54,10 @@ WHERE id = ? AND version = ? AND status = 'ACTIVE'"""
 MEND_JOB = """
 UPDATE jobs SET status = 'ACTIVE', error = NULL, version = version + 1 WHERE id = ? AND status = 'BROKEN'"""
 
+_PAUSED = "SELECT 1 FROM settings WHERE name = 'paused'"
 _DUE = """
 SELECT id, seq_id, next_at, priority, version FROM jobs INDEXED BY jobs_due
-WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at LIMIT ?"""
+WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at"""
 _NEXT = """
 SELECT next_at, priority, seq_id, id FROM jobs INDEXED BY jobs_due
 WHERE status = 'ACTIVE' AND (next_at, priority, seq_id, id) > (?, ?, ?, ?) ORDER BY next_at, priority, seq_id, id
@@ -189,10 +191,9 @@ def _replace(
     if old.status == JobStatus.PAUSED.value:
         row = (*row[:-2], JobStatus.PAUSED.value, row[-1])
     cursor.execute(REPLACE_JOB, (*row, now, old.key))
-    if old.status != JobStatus.ACTIVE.value:
-        return []
+    reason = "paused" if old.status == JobStatus.PAUSED.value else "resubmitted"
     try:
-        return _skipped(old, passed(old), "resubmitted")
+        return _skipped(old, passed(old), reason)
     except ValidationError:
         return []  # what it was can't be read any more
 
@@ -323,7 +324,12 @@ def resume_all(journal: Journal, now: float, passed: PassedTicks) -> List[Skippe
 
 def is_paused(journal: Journal) -> bool:
     """Whether all ticks are held back."""
-    return bool(journal.read("SELECT 1 FROM settings WHERE name = 'paused'"))
+    return bool(journal.read(_PAUSED))
+
+
+def holds(cursor: sqlite3.Cursor) -> bool:
+    """The same inside a transaction."""
+    return cursor.execute(_PAUSED).fetchone() is not None
 
 
 # ---------------------------------------------------------------------- firing
@@ -355,17 +361,23 @@ def due_until(journal: Journal, moment: float, limit: int, knows: Callable[[str]
 
 def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
     """Jobs with a due tick whose sequence is known: the most important first, then the longest due."""
-    found: List[DueJob] = []
-    for row in cursor.execute(_DUE, (now, DUE_LIMIT if limit < DUE_LIMIT else limit)):
-        if knows(row[1]):
-            found.append(DueJob(*row))
+    found = _due(cursor, now, max(limit, DUE_LIMIT), knows)
     found.sort(key=lambda job: (-job.priority, job.next_at, job.key))
     return found[:limit]
 
 
 def unknown_due(journal: Journal, before: float, knows: Callable[[str], bool]) -> List[DueJob]:
     """Jobs whose tick was due before an instant, and whose sequence is not known here."""
-    return [DueJob(*row) for row in journal.read(_DUE, (before, DUE_LIMIT)) if not knows(row[1])]
+    return journal.look(lambda cursor: _due(cursor, before, DUE_LIMIT, lambda seq_id: not knows(seq_id)))
+
+
+def _due(cursor: sqlite3.Cursor, now: float, limit: int, wanted: Callable[[str], bool]) -> List[DueJob]:
+    """The jobs of the sequences wanted that have been due longest."""
+    rows = cursor.connection.execute(_DUE, (now,))  # a cursor of its own, which is closed half-way
+    try:
+        return list(islice((DueJob(*row) for row in rows if wanted(row[1])), limit))
+    finally:
+        rows.close()
 
 
 def open_runs(cursor: sqlite3.Cursor, job_ids: Sequence[str]) -> Dict[str, Tuple[int, int]]:
