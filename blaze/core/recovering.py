@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Deque, List, Optional
+from typing import Deque, List, Optional, Set
 
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
 from .ground.errors import BlazeError, NotFound, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
-from .remember.instances import dead_instances
+from .remember.instances import dead_instances, has_file, mark_dead
 from .remember.recorder import NewRun
-from .remember.recovery import StoredRun, adopt, insert_retry, load_output, load_run, load_steps
+from .remember.recovery import StoredRun, adopt, insert_retry, load_output, load_run, load_steps, owners
 from .seq import BlazeSequence
 from .session import Session
 from .what.plan import Plan
@@ -50,6 +50,17 @@ def take_over_the_dead(
         for run_id in failed:
             session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
         _resume_adopted(session, sequences, resumed)
+
+
+def find_orphans(session: Session, suspects: Set[str]) -> Set[str]:
+    """The owners of open runs that have no lock file, which somebody has removed; or the file is a copy.
+
+    Who was among the ``suspects`` of the last time is dead: a living one has made its file again by now.
+    """
+    found = {owner for owner in owners(session.journal) if not has_file(session.instances, owner)}
+    for owner in found & suspects:
+        mark_dead(session.instances, owner)
+    return found
 
 
 def resume_own(session: Session, sequences: BlazeSequence, run_ids: Deque[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Set
 
 from .ground.errors import StateError
 
@@ -67,6 +67,8 @@ class Ticker:
         self._looked_at = self._clock.monotonic()
         self._look_at = 0.0
         self._file_version = -1
+        #: Owners of open runs that had no lock file at the last look.
+        self._orphans: Set[str] = set()
         #: The instant whose ticks were prepared for.
         self._foreseen: Optional[float] = None
         self._busy = True
@@ -214,7 +216,7 @@ class Ticker:
 
     def _look(self, firing: Firing) -> None:
         """See to what other processes did: died, stopped, paused, cancelled, added."""
-        from .recovering import take_over_the_dead, take_released
+        from .recovering import find_orphans, take_over_the_dead, take_released
         from .remember import jobs
 
         session = self._session
@@ -224,6 +226,8 @@ class Ticker:
         firing.go_on()
         alone = True
         if session.lock is not None:
+            session.lock.keep()
+            self._orphans = find_orphans(session, self._orphans)
             alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])

@@ -309,6 +309,41 @@ def test_two_survivors_adopt_a_run_once(shared):
     assert shared.rows("SELECT recoveries FROM runs") == [(1,)]
 
 
+def test_a_run_whose_owner_has_no_lock_file_is_adopted(gated):
+    """R12: somebody has tidied up ``instances/``, or a stop was cut short after its lock was gone."""
+    gated.submit("hourly")
+    with Child(gated.live) as child:
+        gated.witness.wait_for("ready")
+        gated.clock.move(HOUR)
+        gated.witness.wait_for(f"in {child.pid}")
+        child.kill()
+        child.wait()
+    for name in gated.instances():
+        os.unlink(gated.state_dir / "instances" / name)
+    survivor = gated.start()
+    gated.open_gate()
+    gated.wait_for_runs((1, "COMPLETED", None))
+    wait_until(lambda: gated.instances() == [f"{survivor.instance_id}.lock"])
+
+
+def test_a_living_process_makes_its_lock_file_again_and_keeps_its_runs(gated):
+    gated.submit("hourly")
+    with Child(gated.live) as child:
+        gated.witness.wait_for("ready")
+        gated.clock.move(HOUR)
+        gated.witness.wait_for(f"in {child.pid}")
+        (name,) = gated.instances()
+        os.unlink(gated.state_dir / "instances" / name)
+        wait_until(lambda: gated.instances() == [name])
+        other = gated.start()
+        looks = []
+        look, other._session.ticker._look = other._session.ticker._look, lambda f: (look(f), looks.append(1))
+        wait_until(lambda: len(looks) > 3)
+        gated.open_gate()
+        gated.wait_for_runs((1, "COMPLETED", None))
+    assert gated.rows("SELECT recoveries FROM runs") == [(0,)]
+
+
 def test_what_a_clean_stop_leaves_is_taken_up_by_those_that_run(gated):
     gated.submit("hourly")
 

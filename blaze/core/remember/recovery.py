@@ -116,6 +116,15 @@ def adopt(
     return journal.transaction(work)
 
 
+def owners(journal: Journal) -> List[str]:
+    """The schedulers that have open runs."""
+    rows = journal.read(
+        "SELECT DISTINCT owner FROM runs INDEXED BY runs_open WHERE status IN ('PENDING', 'RUNNING') "
+        "AND owner IS NOT NULL"
+    )
+    return [owner for (owner,) in rows]
+
+
 def cancel_elsewhere(journal: Journal, run_id: str, reason: str) -> bool:
     """Cancel an open run that this process has not in hand; whether it was open.
 
