@@ -234,7 +234,7 @@ class Firing:
             for skip in decision.skips
         ]
         if decision.cancels:
-            jobs.cancel_runs(cursor, job.job_id, "overlap", now)
+            jobs.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
             batch.cancels = True
         for start in decision.starts:
             run = self._new_run(prepared, start, now)

@@ -468,8 +468,9 @@ class Fleet:
 
     def summary(self, words: list[Word], faults: list[str]) -> str:
         late = sorted(
-            claimed - tick for tick, claimed in self.rows(
-                "SELECT scheduled_at, created_at FROM runs WHERE status != 'SKIPPED' AND job_id NOT LIKE 'once-%'"
+            started - tick for tick, started in self.rows(
+                "SELECT scheduled_at, started_at FROM runs WHERE started_at IS NOT NULL "
+                "AND (job_id LIKE 'skip%' OR job_id LIKE 'allow%') AND recoveries = 0"
             )
             if not any(before <= tick <= after for before, after in self.jumps)
         )  # fmt: skip

@@ -491,6 +491,19 @@ def test_a_job_that_took_the_place_of_a_removed_one_is_fired_as_itself(two_kinds
     assert two_kinds.told() == ["a", "b"]
 
 
+def test_a_job_that_somebody_fires_after_all_is_not_broken(two_kinds):
+    """Between the look that found it due and the verdict, a process that has its sequence came."""
+    two_kinds.submit("hourly")
+    without = lacking(two_kinds, loop_interval=30)
+    journal = without._session.journal
+    (due,) = jobs.unknown_due(journal, NOON + HOUR, lambda seq_id: False)
+    two_kinds.clock.move(HOUR)
+    with Child(two_kinds.live):
+        two_kinds.ended(1)
+    assert not jobs.break_job(journal, due, "nobody has it")
+    assert without.state.job("hourly").status is JobStatus.ACTIVE
+
+
 # ---------------------------------------------------------------------- what others ask for
 
 
@@ -523,6 +536,21 @@ def test_a_tick_fired_here_cancels_the_run_that_goes_on_there(gated):
         gated.open_gate()
         gated.ended(1)
     assert [run[:2] for run in gated.runs()] == [(1, "CANCELLED"), (2, "COMPLETED")]
+
+
+def test_a_tick_that_comes_again_does_not_cancel_its_own_run(gated):
+    """The clock was set back, and the job submitted anew: its next tick is one that has a run already."""
+    gated.submit("hourly", overlap="cancel_running")
+    scheduler = gated.start()
+    gated.clock.move(HOUR)
+    gated.witness.wait_for(f"in {os.getpid()}")
+    gated.clock.move(-HOUR / 2)
+    again = scheduler.submit(gated.hourly("hourly", overlap="cancel_running", priority=1))
+    assert again.next == NOON + HOUR
+    gated.clock.move(HOUR / 2)
+    wait_until(lambda: scheduler.state.job("hourly").next == NOON + 2 * HOUR)
+    gated.open_gate()
+    gated.wait_for_runs((1, "COMPLETED", None))
 
 
 def test_a_run_of_a_dead_process_that_was_cancelled_meanwhile_is_not_carried_on(gated):
@@ -662,6 +690,24 @@ def test_a_job_that_another_process_submits_is_fired(hourly):
     there(hourly, "submit", hourly.hourly("hourly"))
     hourly.clock.move(HOUR)
     hourly.wait_for_runs((1, "COMPLETED", None))
+
+
+def test_a_submission_that_waits_for_the_write_lock_fires_no_tick_that_passed_meanwhile(hourly):
+    """DESIGN §6: the first tick is the next one in the future."""
+    hourly.submit("other")
+    scheduler, submitted = hourly.start(), []
+    with written_to_by_somebody(hourly):
+        thread = threading.Thread(target=lambda: submitted.append(scheduler.submit(hourly.hourly("hourly"))))
+        lock = scheduler._session.journal.lock
+        thread.start()
+        wait_until(lock.locked)
+        hourly.clock.move(HOUR)
+    thread.join()
+    hourly.ended(1, job_id="other")
+    hourly.clock.move(HOUR)
+    hourly.ended(1)
+    assert submitted[0].next == NOON + 2 * HOUR
+    assert hourly.runs() == [(2, "COMPLETED", None)]
 
 
 def test_a_job_that_another_process_pauses_and_resumes_skips_what_passed(hourly):

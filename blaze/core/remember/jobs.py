@@ -10,6 +10,7 @@ What a job's ticks are is not known here: callers bring that along as a function
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -50,7 +51,7 @@ MOVE_JOB = """
 UPDATE jobs SET next_at = ?, status = ? WHERE id = ?"""
 BREAK_JOB = """
 UPDATE jobs SET status = 'BROKEN', error = ?, version = version + 1
-WHERE id = ? AND version = ? AND status = 'ACTIVE'"""
+WHERE id = ? AND version = ? AND next_at = ? AND status = 'ACTIVE'"""
 MEND_JOB = """
 UPDATE jobs SET status = 'ACTIVE', error = NULL, version = version + 1 WHERE id = ? AND status = 'BROKEN'"""
 
@@ -140,21 +141,32 @@ class DueJob(NamedTuple):
 
 #: The ticks of a job that have passed, or None. Raises :class:`ValidationError` if its row can't be read.
 PassedTicks = Callable[[StoredJob], Optional[Passed]]
+#: A submission with its first tick as of an instant.
+FirstTick = Callable[[NewJob, float], NewJob]
 
 # ---------------------------------------------------------------------- by hand
 
 
 def submit(
-    journal: Journal, jobs: Sequence[NewJob], now: float, passed: PassedTicks, patience: float
+    journal: Journal,
+    given: Sequence[NewJob],
+    clock: Callable[[], float],
+    first_tick: FirstTick,
+    passed_until: Callable[[float], PassedTicks],
+    patience: float,
 ) -> List[SkippedTicks]:
     """Store jobs, all or none; each replaces the one with its id, of which history and pause stay.
 
     A job that is stored as it stands already is left alone, unless it fires once and now.
     Ticks of a replaced job that were due are not fired any more: they are returned as
     skipped, and recorded. ``patience``: seconds for which a due tick may still be fired.
+
+    What the time is, in epoch seconds, ``clock`` is asked when the write lock has been taken.
     """
 
     def work(cursor: sqlite3.Cursor) -> List[SkippedTicks]:
+        now = clock()
+        jobs, passed = [first_tick(job, now) for job in given], passed_until(now)
         stored = {job.job_id: job for job in _jobs_by_id(cursor, [job.job_id for job in jobs])}
         fresh: List[NewJob] = []
         skipped: List[SkippedTicks] = []
@@ -282,11 +294,13 @@ def clear_jobs(journal: Journal) -> int:
     return journal.transaction(work)
 
 
-def _cancel_queued(cursor: sqlite3.Cursor, job_id: str, reason: str, now: Optional[float] = None) -> List[str]:
+def _cancel_queued(
+    cursor: sqlite3.Cursor, job_id: str, reason: str, now: Optional[float] = None, before: float = math.inf
+) -> List[str]:
     rows = cursor.execute(
         f"SELECT id, run_id FROM runs INDEXED BY runs_open WHERE {_IS_OPEN} AND job_id = ? AND owner IS NULL "
-        "AND reason = ?",
-        (job_id, QUEUED),
+        "AND reason = ? AND scheduled_at < ?",
+        (job_id, QUEUED, before),
     ).fetchall()
     for key, _ in rows:
         cursor.execute(
@@ -400,13 +414,13 @@ def move(cursor: sqlite3.Cursor, places: Sequence[Tuple[int, Optional[float]]]) 
     cursor.executemany(MOVE_JOB, [(None, JobStatus.ENDED.value, key) for key, at in places if at is None])
 
 
-def cancel_runs(cursor: sqlite3.Cursor, job_id: str, reason: str, now: float) -> None:
-    """Ask the runs of a job that go on to stop, whichever process has them; end those that wait in its queue."""
-    _cancel_queued(cursor, job_id, reason, now)
+def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, now: float) -> None:
+    """Ask the runs of a job's ticks before ``tick`` to stop, whichever process has them; end those in its queue."""
+    _cancel_queued(cursor, job_id, reason, now, tick)
     cursor.execute(
         f"UPDATE runs SET cancel = ? WHERE id IN (SELECT id FROM runs INDEXED BY runs_open WHERE {_IS_OPEN} "
-        "AND job_id = ?) AND cancel IS NULL",
-        (reason, job_id),
+        "AND job_id = ? AND scheduled_at < ?) AND cancel IS NULL",
+        (reason, job_id, tick),
     )
 
 
@@ -432,8 +446,10 @@ def _empty_definition(cursor: sqlite3.Cursor, seq_id: str) -> int:
 
 
 def break_job(journal: Journal, job: DueJob, error: str) -> bool:
-    """Park a job with its error; whether it was still the same."""
-    return journal.transaction(lambda cursor: cursor.execute(BREAK_JOB, (error, job.key, job.version)).rowcount > 0)
+    """Park a job with its error; whether it was still the same, and nobody had fired it."""
+    return journal.transaction(
+        lambda cursor: cursor.execute(BREAK_JOB, (error, job.key, job.version, job.next_at)).rowcount > 0
+    )
 
 
 def mend_job(journal: Journal, key: int) -> None:
