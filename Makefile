@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two targets that install into the same .venv at once would break it.
 .NOTPARALLEL:
 
-.PHONY: help demo test slow bench lint docs clean
+.PHONY: help demo test slow bench bench-scheduler lint docs clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ slow: .venv/.test  ## run the long campaigns: kills, faults, load
 
 bench: .venv/.test  ## measure the engine against bare loops
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
+
+bench-scheduler: .venv/.test  ## measure the scheduler: many jobs, lateness, idleness
+	@$(BIN)/python -m benchmarks.scheduler $(ARGS)
 
 lint: .venv/.lint  ## style, format, types and the floors
 	@status=0; \

@@ -37,6 +37,18 @@ class Sizes:
     leak_seconds: float = 60.0
     #: Megabytes of the object that is passed.
     megabytes: int = 100
+    #: Cron jobs that are submitted in one call, and those that are stored at a start.
+    jobs: int = 10_000
+    stored_jobs: int = 100_000
+    #: Jobs that fire every second, and for how many seconds.
+    late_jobs: int = 200
+    late_seconds: int = 30
+    #: Processes that share one state directory.
+    processes: int = 8
+    #: Jobs of which none is due, seconds for which that is watched, and seconds before.
+    idle_jobs: int = 1_000
+    idle_seconds: float = 60.0
+    settle_seconds: float = 5.0
     #: Repetitions of what starts an interpreter and little else, unless more are asked for.
     starts: int = 15
     #: Turns before those that are measured.
@@ -56,6 +68,13 @@ QUICK = Sizes(
     leak_runs=2_000,
     leak_seconds=5.0,
     megabytes=4,
+    jobs=200,
+    stored_jobs=500,
+    late_jobs=20,
+    late_seconds=2,
+    idle_jobs=20,
+    idle_seconds=1.0,
+    settle_seconds=0.2,
     starts=2,
     workflows=(("montage-chameleon-2mass-01d-001", 2),),
 )

@@ -19,13 +19,17 @@ from .what.values import loads
 
 
 def recover(session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]) -> None:
-    """Take over the open runs whose owner is dead or has left them, as far as their sequences are known here.
+    """At a start: take over the open runs whose owner is dead or has left them, as far as their sequences are known.
 
     Those that go on are appended to ``resumed``. If it fails half-way, another call goes on where it stopped.
     """
-    _resume_adopted(session, sequences, resumed)
-    take_over_the_dead(session, sequences, max_recoveries, resumed)
-    take_released(session, sequences, max_recoveries, resumed)
+    session.starting = True
+    try:
+        _resume_adopted(session, sequences, resumed)
+        take_over_the_dead(session, sequences, max_recoveries, resumed)
+        take_released(session, sequences, max_recoveries, resumed)
+    finally:
+        session.starting = False
 
 
 def take_released(session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import copy
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -321,7 +321,9 @@ def _read_steps(given: Any, where: str) -> Tuple[Tuple[SeqBlockData, ...], List[
     faults: List[Fault] = []
     for number, step in enumerate(given, 1):
         if isinstance(step, SeqBlockData):
-            steps.append(replace(step, dependencies=copied(step.dependencies), parameters=copied(step.parameters)))
+            mine = copy(step)
+            mine.dependencies, mine.parameters = copied(step.dependencies), copied(step.parameters)
+            steps.append(mine)
         else:
             name = getattr(step, "__name__", step)
             advice = f"; write SeqBlockData({clipped(name)})" if isinstance(name, str) else ""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .ticking import Ticker
 
 #: Seconds between two rounds of tidying while nothing runs, and while something does.
-TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 1.0
+TIDY_EVERY, TIDY_EVERY_BUSY = 60.0, 0.25
 
 
 class Session:
@@ -87,6 +87,8 @@ class Session:
         )
         if self.journal.read("SELECT 1 FROM settings WHERE name = 'paused'"):
             self.engine.pool.hold(True)
+        #: Whether a start takes over what others left.
+        self.starting = False
         #: The runs that were taken over.
         self.recovered: List[RunHandle] = []
         #: Those that are ours already, and still to be resumed.

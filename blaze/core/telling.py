@@ -37,7 +37,7 @@ def report(session: Session, sequences: BlazeSequence, started: bool) -> StatusR
     return StatusReport(
         instance=session.instance_id,
         pid=os.getpid(),
-        state="STOPPED" if not started else "PAUSED" if engine.pool.held else "RUNNING",
+        state=_life_of(session, started),
         state_dir=None if session.state_dir is None else str(session.state_dir),
         runs_active=len(engine.runs),
         workers=engine.pool.size,
@@ -49,6 +49,12 @@ def report(session: Session, sequences: BlazeSequence, started: bool) -> StatusR
         next_tick=min((line.next_run for line in lines if line.next_run is not None), default=None),
         sequences=lines,
     )
+
+
+def _life_of(session: Session, started: bool) -> str:
+    if not started:
+        return "STARTING" if session.starting else "STOPPED"
+    return "PAUSED" if session.engine.pool.held else "RUNNING"
 
 
 def examine(session: Session) -> Health:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,6 +18,7 @@ import time
 import traceback
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for_all
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone
@@ -1009,7 +1012,8 @@ def test_progress_is_told_while_the_block_runs(scheduled, bench):
     clock.advance(1)
     wait_until(lambda: scheduler.state.steps(handle.run_id)[0].progress == (3, 10), "the record of the progress")
     assert scheduler.state.steps(handle.run_id)[0].status is BlockStatus.RUNNING
-    assert scheduler.state.find_run(handle.run_id).status is RunStatus.RUNNING
+    # Which may be another commit: the scribe does not wait until the timekeeper has told everything.
+    wait_until(lambda: scheduler.state.find_run(handle.run_id).status is RunStatus.RUNNING, "the record of the start")
     go.set()
     assert handle.result(PATIENCE).ok
 
@@ -1072,6 +1076,35 @@ def test_what_blocks_log_is_kept_with_the_run_though_logging_was_never_configure
     assert [line[1] for line in found][3:] == ["plain info", "by the context", "async"]
     assert [line[2:] for line in found] == [("a", 1)] * 3 + [("a", 2)] * 2 + [("b", 1)]
     assert [line[0] for line in found][:3] == [logging.INFO, logging.WARNING, logging.ERROR]
+
+
+def test_the_credentials_of_a_url_are_neither_stored_nor_told_but_in_what_goes_from_step_to_step(durable, bench):
+    url = "postgresql://etl:hunter2@db/sales"
+
+    def connect(url):
+        logging.getLogger(__name__).warning("connecting to %s", url)
+        try:
+            raise OSError(f"no route to {url}")
+        except OSError as error:
+            logging.getLogger(__name__).exception("failed")
+            raise ValueError("GET /rows?token=hunter2") from error
+
+    seen = []
+    bench.step("target", lambda: url)
+    bench.step("see", lambda url: seen.append(url), "target", parameters={"url": "@target"})
+    bench.step("connect", connect, "target", parameters={"url": "@target"})
+    bench.sequence()
+    result = durable.run(bench)
+    assert seen == [url] and result.outputs["target"] == url
+    with pytest.raises(RunFailed) as failed:
+        result.raise_for_status()
+    scheduler = durable.schedulers[-1]
+    files = [path.read_text() for path in (scheduler.state_dir / "log").iterdir()]
+    scheduler.stop()
+    with contextlib.closing(sqlite3.connect(scheduler.state_dir / "blaze.db")) as connection:
+        told = "\n".join(connection.iterdump())
+    for text in (str(failed.value), told, *files):
+        assert "hunter2" not in text and "postgresql://etl:***@db/sales" in text
 
 
 def test_a_program_that_never_touched_logging_sees_nothing_of_what_is_kept(tmp_path):
@@ -1441,6 +1474,53 @@ def test_a_block_that_waits_for_another_run_lends_it_its_worker(scheduled, bench
     scheduler = scheduled.scheduler(bench, max_workers=1)
     result = scheduler.run("seq", {"work": {"depth": 5}}, timeout=PATIENCE)
     assert len(set(result.outputs["after"])) == 6
+
+
+@pytest.mark.parametrize("ask", ["result", "exception"])
+def test_a_block_that_waits_for_the_future_of_another_run_lends_it_its_worker(scheduled, bench, ask):
+    def outer():
+        future = scheduler.trigger("inner").future
+        getattr(future, ask)(PATIENCE)
+        return future.result(0).outputs["inner"]
+
+    bench.step("inner", one)
+    bench.sequence(seq_id="inner")
+    bench.step("outer", outer)
+    bench.sequence()
+    scheduler = scheduled.scheduler(bench, max_workers=1)
+    assert scheduler.run("seq", timeout=PATIENCE).outputs["outer"] == 1
+
+
+def test_a_future_waits_no_longer_than_it_is_told_to(scheduled, bench):
+    go = threading.Event()
+    bench.step("waits", lambda: wait(go))
+    bench.sequence()
+    future = scheduled.scheduler(bench).trigger("seq").future
+    for ask in (future.result, future.exception):
+        with pytest.raises(FutureTimeout):
+            ask(timeout=0.01)
+    go.set()
+    assert future.exception(PATIENCE) is None and future.result().ok
+
+
+def test_any_number_of_async_blocks_go_on_and_end_while_the_only_worker_is_in_a_slow_block(scheduled, bench):
+    busy = threading.Event()
+
+    async def work():
+        while not busy.is_set():
+            await asyncio.sleep(0.001)
+        return current().step
+
+    def slow():
+        busy.set()
+        run = current().run
+        wait_until(lambda: run.statuses.count(COMPLETED) == 5, "the ends of the others")
+
+    for number in range(5):
+        bench.step(f"work{number}", work)
+    bench.step("slow", slow)
+    bench.sequence()
+    assert scheduled.scheduler(bench, max_workers=1).run("seq", timeout=PATIENCE).ok
 
 
 def test_an_async_block_may_await_another_run_on_the_only_worker(scheduled, bench):

@@ -430,8 +430,9 @@ def test_a_restart_does_not_move_the_deadline(doomed):
 
 def test_an_async_block_that_was_in_flight_is_awaited_again(doomed):
     async def waits():
+        first = doomed.once("waits")  # before it is told: whoever hears of it may kill this process at once
         doomed.witness.tell("waits")
-        if doomed.once("waits"):
+        if first:
             await asyncio.Event().wait()
         return "awaited"
 
@@ -1089,10 +1090,10 @@ def test_a_run_of_a_living_process_is_adopted_only_when_that_has_died(doomed):
     """R6, R12."""
 
     def waits():
+        first = doomed.once("waits")
         doomed.witness.tell("waits")
-        if doomed.once("waits"):
-            while True:
-                time.sleep(1)
+        while first:
+            time.sleep(1)
 
     doomed.step("waits", waits)
     doomed.sequence()
@@ -1218,14 +1219,14 @@ def test_who_calls_start_meanwhile_waits_until_all_is_taken_over(doomed, monkeyp
     threads = [threading.Thread(target=start) for _ in range(2)]
     threads[0].start()
     wait(adopting)
-    assert not scheduler.started
+    assert not scheduler.started and scheduler.status().state == "STARTING"
     threads[1].start()
     threads[1].join(0.1)
     assert threads[1].is_alive() and not seen
     go.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert seen == [[run_id], [run_id]] and scheduler.started
+    assert seen == [[run_id], [run_id]] and scheduler.started and scheduler.status().state == "RUNNING"
     assert scheduler.handle(run_id).result(PATIENCE).ok
 
 
@@ -1531,7 +1532,7 @@ def test_a_run_is_cancelled_for_good_when_cancel_has_returned(doomed):
         def hold():
             with journal.lock:
                 held.set()
-                time.sleep(0.05)
+                wait_until(lambda: journal.pending, "the wish to cancel")
 
         threading.Thread(target=hold, daemon=True).start()
         wait(held)

@@ -319,6 +319,19 @@ def test_a_call_deletes_at_most_a_batch_and_says_whether_there_is_more(memory: H
     assert left == [17, 9, 5]
 
 
+def test_a_hundred_small_runs_go_in_a_handful_of_statements(memory: History) -> None:
+    """Each statement lets go of the interpreter: a stream of short runs must not outrun their deletion."""
+    for _ in range(101):
+        memory.run(graph=())
+    told: List[str] = []
+    memory.journal._connection.set_trace_callback(told.append)
+    while prune(memory.journal, None, Retention(runs=1, days=None), memory.at):
+        pass
+    memory.journal._connection.set_trace_callback(None)
+    assert len(kept(memory)) == 1
+    assert len([sql for sql in told if sql.lstrip().startswith("DELETE")]) <= 12
+
+
 def test_a_run_with_very_many_rows_goes_in_several_transactions_its_own_row_last(
     memory: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1019,6 +1019,16 @@ def test_a_question_for_lines_that_makes_no_sense_is_refused_before_the_file_is_
     assert {fault.where for fault in caught.value.errors} == {where}
 
 
+def test_what_makes_no_sense_is_told_in_short_and_little_time_however_large_it_is(tmp_path: Path) -> None:
+    shared: Any = [{"password": "hunter2"}]  # forty lists, and 2**40 paths
+    for _ in range(40):
+        shared = [shared, shared]
+    with pytest.raises(ValidationError) as caught:
+        StateManager(tmp_path).runs(limit=shared, since=shared, cursor=shared, status=[10**9999, shared, "hunter" * 99])
+    assert len(caught.value.errors) == 6 and len(str(caught.value)) < 2000
+    assert "hunter2" not in str(caught.value)
+
+
 def test_all_faults_of_a_question_are_told_at_once() -> None:
     state = StateManager("nowhere")
     with pytest.raises(ValidationError) as caught:

@@ -68,6 +68,44 @@ def overstayed(step, limit=LIMIT):
     return True
 
 
+# ---------------------------------------------------------------------- looking at the clock
+
+
+def test_what_becomes_due_while_the_timekeeper_looks_is_not_slept_over(durable, bench, monkeypatch):
+    """A retry, or a limit, that comes up after the look has passed it by and before it is told when the next one is."""
+    next_moment = Timekeeper.next_moment
+    late = []
+
+    def a_retry_comes_too_late_for_this_look(keeper):
+        moment = next_moment(keeper)
+        while late:
+            keeper.call_at(keeper._monotonic(), late.pop())
+        return moment
+
+    monkeypatch.setattr(Timekeeper, "next_moment", a_retry_comes_too_late_for_this_look)
+    bench.step("a", one)
+    bench.sequence()
+    scheduler = durable.scheduler(bench, clock=HandClock())  # whose timekeeper looks only when it is told to
+    scheduler.run("seq", timeout=PATIENCE)
+    due = Due()
+    late.append((due, 0))
+    scheduler._session.engine.timekeeper.poke()
+    assert due.started.wait(PATIENCE / 2)
+
+
+class Due:
+    """What tells that it was started."""
+
+    def __init__(self):
+        self.started = threading.Event()
+
+    def perform(self, index, worker):
+        self.started.set()
+
+    def is_quick(self, index):
+        return True
+
+
 # ---------------------------------------------------------------------- one attempt
 
 
@@ -927,7 +965,8 @@ def test_a_soft_stop_lets_running_blocks_end(durable, bench):
 
     def block():
         started.set()
-        time.sleep(0.05)
+        pool = current().run.engine.pool
+        wait_until(lambda: pool.held, "the stop")
         ran.append(1)
         return "whole"
 

@@ -118,27 +118,29 @@ class HandClock(Clock):
         super().__init__()
         self._now = now
         self._changed = threading.Condition()
-        #: How often each thread that watches the clock has gone to sleep, by the event that wakes it.
-        self._looks = {}
+        #: How often time was moved, and the last of these times after which each thread that watches the
+        #: clock has looked, by the event that wakes it.
+        self._moves = 0
+        self._seen = {}
         self.time = lambda: 1_700_000_000.0 + self._now
         self.monotonic = lambda: self._now
 
     def wait(self, event, timeout, patience):
         with self._changed:
-            self._looks[event] = self._looks.get(event, 0) + 1
+            # The look that ends here may have begun before the last change: look once more.
+            again = self._seen.get(event, -1) < self._moves
+            self._seen[event] = self._moves if again else self._moves + 0.5
             self._changed.notify_all()
-        return event.wait(PATIENCE)
+        return again or event.wait(PATIENCE)
 
     def advance(self, seconds):
         """Move on, and return when whoever watches the clock has done all that was due by then."""
         with self._changed:
             self._now += seconds
-            assert self._changed.wait_for(lambda: self._looks, PATIENCE), "nothing watches the clock"
-            # Twice: the first look that is seen to end may have begun before the change.
-            for _ in range(2):
-                before = dict(self._looks)
-                for event in before:
-                    event.set()
-                assert self._changed.wait_for(
-                    lambda before=before: all(self._looks[event] > looks for event, looks in before.items()), PATIENCE
-                ), "nobody looked"
+            self._moves += 1
+            assert self._changed.wait_for(lambda: self._seen, PATIENCE), "nothing watches the clock"
+            for event in self._seen:
+                event.set()
+            assert self._changed.wait_for(lambda: all(seen > self._moves for seen in self._seen.values()), PATIENCE), (
+                "nobody looked"
+            )

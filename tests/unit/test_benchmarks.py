@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from benchmarks import bare, engine, graphs, measure, report, steps
+from benchmarks import bare, engine, graphs, measure, program, report, scheduler, steps
 from benchmarks.bench import ROOT, Sizes
 
 TINY = Sizes(
@@ -19,6 +19,14 @@ TINY = Sizes(
     leak_runs=20,
     leak_seconds=5.0,
     megabytes=1,
+    jobs=20,
+    stored_jobs=30,
+    late_jobs=4,
+    late_seconds=1,
+    processes=2,
+    idle_jobs=3,
+    idle_seconds=0.01,
+    settle_seconds=0.01,
     starts=1,
     warmups=0,
     workflows=(("montage-chameleon-2mass-01d-001", 1),),
@@ -32,16 +40,16 @@ KEYS = {
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "QUICK", TINY)
+    monkeypatch.setattr(program, "QUICK", TINY)
     monkeypatch.setattr(measure, "SPIN_ROUNDS", 1_000)
 
 
-def measured(directory: Path, only: str, status: int = 0) -> Dict[str, Any]:
-    """What the program writes about these rows."""
+def measured(directory: Path, only: str, status: int = 0, main: Any = engine.main) -> Dict[str, Any]:
+    """What a program writes about these rows."""
     written = directory / "figures.json"
     work = directory / "work"
     arguments = ["--quick", "--repeat=1", f"--only={only}", f"--dir={work}", f"--json={written}"]
-    assert engine.main(arguments) == status
+    assert main(arguments) == status
     assert list(work.iterdir()) == []
     found: Dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
     return found
@@ -64,6 +72,13 @@ def test_every_row_comes_out_in_the_table_and_as_json(tmp_path: Path, capsys: py
     }
 
 
+def test_every_row_of_the_scheduler_comes_out(tmp_path: Path) -> None:
+    found = measured(tmp_path, "*", main=scheduler.main)
+    assert found["wrong"] == []
+    keys = {"submit", "start", "resident", "late-bare", "late", "late-together", "idle", "day"}
+    assert {row["key"] for row in found["rows"]} == keys
+
+
 def test_with_json_on_stdout_there_is_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--quick", "--repeat=2", "--only=chain-memory", "--json=-", f"--dir={tmp_path}"]
     assert engine.main(arguments) == 0
@@ -75,7 +90,7 @@ def test_with_json_on_stdout_there_is_nothing_else(tmp_path: Path, capsys: pytes
 
 def test_quick_leaves_out_what_takes_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: List[str] = []
-    monkeypatch.setattr(engine, "_measure", lambda bench, key: asked.append(key))
+    monkeypatch.setattr(program, "_measure", lambda bench, key, work: asked.append(key))
     assert engine.main(["--quick", f"--dir={tmp_path}"]) == 0
     assert set(engine.WORK) - set(asked) == {"leak", "leak-memory"}
 

@@ -12,7 +12,8 @@ import pytest
 
 from blaze.core.do.failure import show_arguments
 from blaze.core.ground.errors import Fault
-from blaze.core.ground.picture import Picture, is_secret
+from blaze.core.ground.masking import is_secret
+from blaze.core.ground.picture import Picture
 from blaze.core.remember.codec import preview
 from blaze.core.what.checker import clipped
 from blaze.core.what.conversion import convert

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, List, Optional
 
 from .result import RunResult
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .run import Run
 
 
@@ -78,12 +79,13 @@ class Ending:
 
     def future(self, run: Run) -> Future[RunResult]:
         """The same as a future."""
+        from .run_future import RunFuture
+
         with self._lock:
             if self._future is not None:
                 return self._future
-            future = self._future = Future()
+            future = self._future = RunFuture(run.engine.pool)
             over = self.over
-        future.set_running_or_notify_cancel()
         if over:
             self._tell(future, run)
         return future

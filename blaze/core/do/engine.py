@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections import deque
-from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Set
 
@@ -29,6 +28,8 @@ from .run_state import STOPPING
 from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
     from .coroutines import EventLoop
     from .events import Herald
     from .processes import ChildPool

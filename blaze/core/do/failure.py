@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, List, NamedTuple, Optional
 
 from ..ground.errors import BlockCrashed
-from ..ground.picture import MASK, is_secret
+from ..ground.masking import MASK, is_secret, mask_urls
 from ..remember.codec import preview
 
 #: Longest text of one argument and of all, in characters.
@@ -86,9 +86,9 @@ def is_crash(error: BaseException, kind: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """``type: message``, the message as the exception tells it."""
+    """``type: message``, the message as the exception tells it, but for the credentials of URLs."""
     try:
-        text = str(error)
+        text = mask_urls(str(error))
     except BaseException as inner:
         text = f"<its str() raised {type(inner).__name__}>"
     if len(text) > 4000:
@@ -111,10 +111,10 @@ def user_frames(error: BaseException) -> str:
     try:
         remote = getattr(error, "blaze_traceback", None)
         if isinstance(remote, str):
-            return remote
+            return mask_urls(remote)
         told = traceback.TracebackException(type(error), error, _first_user_frame(error.__traceback__), limit=None)
         _shorten(told)
-        text = "".join(told.format()).rstrip()
+        text = mask_urls("".join(told.format()).rstrip())
         return (
             text
             if len(text) <= TRACEBACK_LIMIT

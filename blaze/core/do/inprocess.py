@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from typing import Mapping
+from typing import TYPE_CHECKING, Mapping
 
 from ..ground.context import RunInfo
 from ..ground.names import new_run_id
 from ..what.plan import Plan
 from .engine import Engine
 from .result import RunResult
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def run_in_memory(plan: Plan, max_workers: int, executors: Mapping[str, Executor]) -> RunResult:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Sequence, Set, Tuple, TypeVar
 
 log = logging.getLogger("blaze.engine")
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: next item for the same thread or None, and ``is_quick(index)``; and the index to give it. A negative index is
 #: bookkeeping, which starts no block and is done even while the pool is held.
 Item = Tuple[Any, int]
+
+T = TypeVar("T")
 
 #: Quick items that one worker makes in the time that it takes to wake another.
 QUICK_FEW = 16
@@ -255,8 +257,19 @@ class Pool:
                 self.leaked.append(worker)
             return not worker.gone
 
-    def lend(self, places: int) -> None:
-        """One worker waits for another's work (or has stopped waiting): change the capacity by ``places``."""
+    def lend_while(self, wait: Callable[[], T]) -> T:
+        """What ``wait`` returns. A block that waits for another run holds a worker which that run may need: lend it."""
+        thread = threading.current_thread()
+        if not isinstance(thread, Worker) or thread.pool is not self:
+            return wait()
+        self._lend(1)
+        try:
+            return wait()
+        finally:
+            self._lend(-1)
+
+    def _lend(self, places: int) -> None:
+        """Change the capacity."""
         with self._lock:
             self.size += places
         if places > 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -11,9 +10,11 @@ from ..ground.clock import as_datetime
 from ..ground.errors import NotFound, RunFailed, RunSuspended
 from ..ground.names import did_you_mean
 from ..ground.status import BlockStatus, RunStatus
-from .failure import Failure
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from .failure import Failure
     from .run import Run
 
 

@@ -6,11 +6,12 @@ make no datetime and copy no output. Everything that can go wrong is further dow
 ``lock`` protects the arrays and is held over bookkeeping only: never over a block's
 code, a commit or another lock, except that rows are appended to the journal's pending
 list, which is a deque and needs none.
+
+``failure``, which tells what went wrong, is imported where something does.
 """
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from types import CoroutineType
 from typing import Any, List, Optional, Tuple
@@ -20,7 +21,6 @@ from ..ground.prints import flush_prints
 from ..ground.status import BlockStatus, RunStatus
 from ..what.plan import Step
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
-from .failure import describe, is_crash, tell_stack
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
 from .result import RunResult
@@ -297,6 +297,8 @@ class Run(RunState):
 
     def give_up(self, attempt: Attempt, error: BaseException) -> Optional[Item]:
         """Settle an attempt that does not end by itself; what it returns later is discarded. Others commit it."""
+        from .failure import tell_stack
+
         if isinstance(error, StepTimeout):
             error = self._timeout_of(attempt, None)
         tell_stack(error, attempt.stack)
@@ -305,6 +307,8 @@ class Run(RunState):
     def _settle(
         self, attempt: Attempt, error: BaseException, verdict: Optional[str], seconds: float, flush: bool = True
     ) -> Optional[Item]:
+        from .failure import describe, is_crash
+
         engine, step, index = self.engine, attempt.place, attempt.place.index
         policy = step.retry
         reason = verdict or ("crashed" if is_crash(error, step.kind) else None)
@@ -477,6 +481,8 @@ class Run(RunState):
 
         ``refused``: a step whose end the database did not take, so that it counts as not ended.
         """
+        from .failure import describe
+
         failure = describe(error, "(blaze)", 1, 1, None, BROKEN)
         with self.lock:
             if self.ended_at is not None or self.halted == STOPPING:
@@ -553,17 +559,6 @@ class Run(RunState):
     def wait(self, timeout: Optional[float]) -> RunResult:
         """Wait for the end."""
         ending = self.ending
-        if not ending.over:
-            thread = threading.current_thread()
-            if isinstance(thread, Worker) and thread.pool is self.engine.pool:
-                # A block that waits for another run holds a worker which that run may need.
-                self.engine.pool.lend(1)
-                try:
-                    ending.wait(timeout)
-                finally:
-                    self.engine.pool.lend(-1)
-            else:
-                ending.wait(timeout)
-            if not ending.over:
-                raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s")
+        if not ending.over and not self.engine.pool.lend_while(partial(ending.wait, timeout)):
+            raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s")
         return ending.result(self)

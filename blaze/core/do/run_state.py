@@ -16,12 +16,12 @@ from ..what.plan import Plan, Step
 from ..what.references import Outputs
 from .attempt import Attempt
 from .ending import Ending
-from .failure import Failure
 from .result import StepResult
 from .run_log import RunLog
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .failure import Failure
 
 #: Token of the run's end in the journal, and the index under which a worker is given it to write.
 END = -1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks whether the state file is still the one that was opened.
 CHECK_FILE_EVERY = 10.0
 #: Seconds between two offers to tidy up while something runs.
-TIDY_EVERY = 1.0
+TIDY_EVERY = 0.25
 #: Seconds that it does so at a time, if there is much; a fifth of the time from one look to the next.
 TIDY_FOR = 0.01
 
@@ -76,8 +76,12 @@ class Scribe:
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._closed:
-                    self._thread = threading.Thread(target=self._main, name="blaze-scribe", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._main, name="blaze-scribe", daemon=True)
+                    try:
+                        thread.start()
+                    except RuntimeError:
+                        return  # the interpreter is ending, or there are too many: the next look tries again
+                    self._thread = thread
 
     def close(self) -> None:
         """End the thread."""

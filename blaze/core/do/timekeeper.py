@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tupl
 from ..ground.errors import StepCancelled, StepTimeout
 from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
-from .failure import stack_of
 from .pool import Item, Worker
 from .run import Run
 from .run_state import STOPPING, TIMEOUT
@@ -276,6 +275,8 @@ class Timekeeper:
             worker = attempt.worker
             if worker is None:
                 continue
+            from .failure import stack_of
+
             attempt.stack = stack_of(worker.ident)
             with attempt.run.lock:
                 # Under the lock: a block that has just returned is OVER, and its thread is left alone.

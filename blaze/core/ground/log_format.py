@@ -2,7 +2,8 @@
 
 What comes out is safe to print and to parse: control characters are escaped, so that a
 message can neither steer a terminal nor pass for another record; messages and tracebacks
-are bounded; an object that can't be shown costs its own text and nothing else.
+are bounded, and URLs lose their credentials; an object that can't be shown costs its own
+text and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 import traceback
 from datetime import datetime, timezone
 from typing import Any, Dict, Optional, Union
+
+from .masking import mask_urls
 
 #: Longest message and longest traceback of one record, in UTF-8 bytes before escaping.
 MAX_TEXT = 64 * 1024
@@ -77,9 +80,9 @@ def text_of(thing: object, limit: int = MAX_TEXT) -> str:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The record's message with its arguments, clipped and not yet escaped. Never raises."""
+    """The record's message with its arguments, without URLs' credentials, clipped and not yet escaped. Never raises."""
     try:
-        return clip(record.getMessage())
+        return clip(mask_urls(record.getMessage()))
     except Exception as error:
         return f"{text_of(getattr(record, 'msg', ''))} [arguments not shown: {text_of(error, 1024)}]"
 
@@ -97,8 +100,10 @@ def traceback_of(record: logging.LogRecord) -> str:
             parts.append(str(record.stack_info))
     except Exception as error:
         parts.append(f"[traceback not shown: {type(error).__name__}]")
+    if not parts:
+        return ""
     # The end of a traceback names the exception: it is kept.
-    return clip("\n".join(part.rstrip("\n") for part in parts), keep_end=MAX_TEXT // 2)
+    return clip(mask_urls("\n".join(part.rstrip("\n") for part in parts)), keep_end=MAX_TEXT // 2)
 
 
 def _time_of(record: logging.LogRecord) -> datetime:

@@ -9,20 +9,12 @@ library, for dataclasses, for named tuples and for subclasses of these without a
 from __future__ import annotations
 
 import collections
-import dataclasses
-import re
 import reprlib
 import types
 from itertools import islice
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple, TypeVar
 
-#: Names of parameters, fields and dict keys whose values are never shown.
-SECRET = (
-    r"(?i)passw|passphrase|passcode|token|secret|api_?key|access_?key|(^|_)(key|pass|pwd)$"
-    r"|credential|authorization|bearer|cookie|private"
-)
-#: What stands in place of a secret.
-MASK = "***"
+from .masking import MASK, WINDOW, is_secret, mask_ends, mask_urls
 
 #: Largest dict and set that is put in order before its first items are shown.
 _SORTED = 1000
@@ -46,12 +38,6 @@ _DICTS = frozenset(
 )
 _NOTHING: Dict[Any, Any] = {}
 _VIEWS = frozenset(type(view).__repr__ for view in (_NOTHING.keys(), _NOTHING.values(), _NOTHING.items()))
-_GENERATED = (vars(dataclasses), vars(reprlib))
-
-
-def is_secret(name: object) -> bool:
-    """Whether what has this name is not to be shown."""
-    return isinstance(name, str) and re.search(SECRET, name) is not None
 
 
 class Picture(reprlib.Repr):
@@ -77,12 +63,20 @@ class Picture(reprlib.Repr):
             return self.repr_array(x, level)
         return self.repr_instance(x, level)
 
-    def repr_bytes(self, x: Any, level: int) -> str:
-        """Bytes and their kin: only what is shown is looked at."""
-        size = len(x)
-        return repr(x) if size <= self.maxstring else f"{x[: self.maxstring // 2]!r}... ({size} bytes)"
+    def repr_str(self, x: str, level: int) -> str:
+        """As reprlib has it, without the credentials of URLs."""
+        return str(super().repr_str(mask_ends(x), level))
 
-    repr_bytearray = repr_memoryview = repr_bytes
+    def repr_bytes(self, x: Any, level: int) -> str:
+        """Bytes: only what is shown is looked at."""
+        return self.repr_memoryview(_without_credentials(x), level, len(x))
+
+    repr_bytearray = repr_bytes
+
+    def repr_memoryview(self, x: Any, level: int, size: int = -1) -> str:
+        """The same without a look at what is in it."""
+        size = len(x) if size < 0 else size
+        return repr(x) if size <= self.maxstring else f"{x[: self.maxstring // 2]!r}... ({size} bytes)"
 
     def repr_int(self, x: int, level: int) -> str:
         """Integers beyond the interpreter's limit of digits are told by their size."""
@@ -109,10 +103,13 @@ class Picture(reprlib.Repr):
             space = getattr(own, "__globals__", None)
             if space is vars(collections) and isinstance(x, tuple):
                 return self._fields(kind.__name__, zip(kind._fields, x), level)
-            if dataclasses.is_dataclass(kind) and any(space is generated for generated in _GENERATED):
-                named = ((field.name, getattr(x, field.name)) for field in dataclasses.fields(x) if field.repr)
-                return self._fields(kind.__qualname__, named, level)
-            text = repr(x)
+            if hasattr(kind, "__dataclass_fields__"):
+                import dataclasses
+
+                if space is vars(dataclasses) or space is vars(reprlib):  # a generated one
+                    named = ((field.name, getattr(x, field.name)) for field in dataclasses.fields(x) if field.repr)
+                    return self._fields(kind.__qualname__, named, level)
+            text = mask_ends(repr(x))
         except BaseException as error:  # the user's code
             return f"<{kind.__name__}: repr() raised {type(error).__name__}>"
         return text if len(text) <= self.maxother else text[: self.maxother - 3] + "..."
@@ -161,3 +158,12 @@ class Picture(reprlib.Repr):
         if next(rest, None) is not None:
             shown.append("...")
         return f"{name}({', '.join(shown)})"
+
+
+Bytes = TypeVar("Bytes", bytes, bytearray)
+
+
+def _without_credentials(data: Bytes) -> Bytes:
+    """The beginning, as far as it may be shown, without the credentials of URLs."""
+    # Latin-1 has one character for each byte.
+    return type(data)(mask_urls(bytes(data[:WINDOW]).decode("latin-1")).encode("latin-1"))

@@ -14,6 +14,7 @@ from typing import Any, Collection, Iterable, List, Optional, Tuple, Union
 
 from ..ground.errors import Fault, ValidationError
 from ..ground.names import did_you_mean, name_fault
+from ..ground.picture import Picture
 from ..ground.status import JobStatus, RunStatus
 
 #: Most records in one page.
@@ -156,8 +157,9 @@ def shown(name: object) -> str:
     return repr(name if len(name) <= 40 else name[:37] + "...") if isinstance(name, str) else _clipped(name)
 
 
+_picture = Picture(levels=2, shown=6, long=60, longest_int=60)
+
+
 def _clipped(value: object) -> str:
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an int of {value.bit_length()} bits"
-    text = repr(value)
+    text = _picture.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

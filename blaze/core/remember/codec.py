@@ -36,7 +36,10 @@ def _is_plain(value: Any) -> bool:
     kind = type(value)
     if kind is int:
         return bool(-_WIDE < value < _WIDE)
-    return kind in _PLAIN or (kind is str and len(value) < 60 and bool(value.isascii()))
+    if kind is not str:
+        return kind in _PLAIN
+    # A text with one of these may be a URL, and have a secret in it.
+    return len(value) < 60 and bool(value.isascii()) and "://" not in value and "=" not in value
 
 
 def preview(value: Any) -> str:

@@ -38,6 +38,9 @@ SEQUENCES_PER_CALL = 8
 ROWS_PER_CALL = 4000
 #: Rows deleted in one transaction: in a large file some 10 ms, and 2 MB of write-ahead log.
 ROWS_PER_TRANSACTION = 500
+#: Most runs that one statement deletes something of: a state in memory is pruned between the steps of short runs,
+#: and each statement may have to wait for the interpreter.
+RUNS_PER_STATEMENT = 50
 #: Days for which the newest run of a sequence is kept at least: when it ran last is known of a yearly job, too.
 LAST_RUN_DAYS = 366.0
 #: Free pages that the file may keep, at least, and as a part of it: they are soon used again.
@@ -60,19 +63,21 @@ NEXT_SEQUENCE = "SELECT MIN(seq_id) FROM runs WHERE seq_id > ?"
 NEWEST_OF_SEQUENCE = "SELECT MAX(id) FROM runs WHERE seq_id = ?"
 NTH_OF_SEQUENCE = "SELECT id FROM runs WHERE seq_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
 OLDEST_OF_SEQUENCE = """
-SELECT id, run_id, status, created_at, COALESCE(ended_at, created_at) FROM runs
+SELECT id, run_id, steps, status, created_at, COALESCE(ended_at, created_at) FROM runs
 WHERE seq_id = ? AND id > ? ORDER BY id LIMIT ?"""
 NEWEST_LINE = "SELECT run FROM logs ORDER BY id DESC LIMIT 1"
 RETRIED = f"SELECT retry_of FROM runs WHERE status IN ({_OPEN}) AND retry_of IS NOT NULL"
-DELETE_LOGS = "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE run = ? LIMIT ?)"
-DELETE_ATTEMPTS = """
-DELETE FROM attempts WHERE (run, step) IN (SELECT DISTINCT run, step FROM attempts WHERE run = ? LIMIT ?)"""
-# The run stands in it twice, but not as "?1": for that, Python 3.12.0 to 3.12.3 warn wrongly.
+# Of several runs: their keys, filled up with NULL, and but for the last one the most rows to delete.
+_KEYS = ", ".join("?" * RUNS_PER_STATEMENT)
+DELETE_LOGS = f"DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE run IN ({_KEYS}) LIMIT ?)"
+DELETE_ATTEMPTS = f"""
+DELETE FROM attempts WHERE (run, step) IN (SELECT DISTINCT run, step FROM attempts WHERE run IN ({_KEYS}) LIMIT ?)"""
 DELETE_STEPS = f"""
 DELETE FROM steps WHERE id IN
-    (SELECT steps.id FROM (SELECT ? AS run) CROSS JOIN steps
-     ON steps.id >= run << {PLACE_BITS} AND steps.id < (run + 1) << {PLACE_BITS} LIMIT ?)"""
-DELETE_RUN = "DELETE FROM runs WHERE id = ?"
+    (SELECT steps.id FROM runs CROSS JOIN steps
+     ON steps.id >= runs.id << {PLACE_BITS} AND steps.id < (runs.id + 1) << {PLACE_BITS}
+     WHERE runs.id IN ({_KEYS}) LIMIT ?)"""
+DELETE_RUNS = f"DELETE FROM runs WHERE id IN ({_KEYS})"
 UNUSED_DEFINITIONS = """
 SELECT d.id FROM definitions d WHERE d.seq_id = ?
 AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.seq_id = d.seq_id AND r.definition = d.id)"""
@@ -297,11 +302,11 @@ def _go_on(
         number = _BOUND if walk.after else _FIRST
         rows = _read(journal, OLDEST_OF_SEQUENCE, (walk.seq_id, walk.after, number))
         rows_left -= max(1, len(rows))
-        victims: List[Tuple[int, str]] = []
+        victims: List[_Victim] = []
         seen, over = walk.after, len(rows) < number
-        for key, run_id, status, created, ended in rows:
+        for key, run_id, steps, status, created, ended in rows:
             if limits.exceeded_by(key, RunStatus(status), ended):
-                victims.append((key, run_id))
+                victims.append(_Victim(key, run_id, steps))
                 if len(victims) == batch:
                     over = False
             elif limits.spare_the_rest(key, created):
@@ -318,7 +323,7 @@ def _go_on(
             walk.deleted = walk.deleted or bool(deleted)
             if done < len(victims):
                 # The transaction was full: the first that is left comes first next time.
-                walk.after = victims[done][0] - 1
+                walk.after = victims[done].key - 1
                 return True
         walk.after = seen
         if over:
@@ -330,10 +335,18 @@ def _go_on(
     return True
 
 
-def _delete(journal: Journal, victims: Sequence[Tuple[int, str]]) -> Tuple[List[str], int]:
+class _Victim(NamedTuple):
+    """A run that is to go."""
+
+    key: int
+    run_id: str
+    steps: int
+
+
+def _delete(journal: Journal, victims: Sequence[_Victim]) -> Tuple[List[str], int]:
     """Delete runs in one transaction, as many as fit; the ids of those deleted, and how many were dealt with.
 
-    A run with very many rows goes in several transactions, its own row in the last.
+    Runs with very many rows go in several transactions, their own rows in the last.
     """
 
     def work(cursor: sqlite3.Cursor) -> Tuple[List[str], int]:
@@ -343,24 +356,35 @@ def _delete(journal: Journal, victims: Sequence[Tuple[int, str]]) -> Tuple[List[
         kept_ids: Set[str] = {row[0] for row in cursor.execute(RETRIED)}
         kept_keys = {row[0] for sql in (NEWEST_RUN, NEWEST_LINE) for row in cursor.execute(sql)}
         deleted: List[str] = []
-        room = ROWS_PER_TRANSACTION
-        for number, (key, run_id) in enumerate(victims):
-            if key in kept_keys or run_id in kept_ids:
-                continue
+        done, room = 0, ROWS_PER_TRANSACTION
+        while done < len(victims) and room > 0:
+            group = _fitting(victims, done, room)
+            going = [one for one in group if one.key not in kept_keys and one.run_id not in kept_ids]
+            keys = [one.key for one in going] + [None] * (RUNS_PER_STATEMENT - len(going))
             for sql in (DELETE_LOGS, DELETE_ATTEMPTS, DELETE_STEPS):
-                room -= cursor.execute(sql, (key, room)).rowcount
+                room -= cursor.execute(sql, (*keys, room)).rowcount
                 if room <= 0:
-                    return deleted, number
-            cursor.execute(DELETE_RUN, (key,))
-            room -= 1
-            deleted.append(run_id)
-            if room <= 0:
-                return deleted, number + 1
-        return deleted, len(victims)
+                    return deleted, done
+            cursor.execute(DELETE_RUNS, keys)
+            room -= len(going)
+            deleted += [one.run_id for one in going]
+            done += len(group)
+        return deleted, done
 
     found = journal.transaction(work)
     _fold(journal)
     return found
+
+
+def _fitting(victims: Sequence[_Victim], start: int, room: int) -> Sequence[_Victim]:
+    """The first one, and as many after it as go with it in ``room`` rows, as far as that can be known."""
+    end = start
+    while end < min(len(victims), start + RUNS_PER_STATEMENT):
+        room -= victims[end].steps + 1
+        if room <= 0 and end > start:
+            break
+        end += 1
+    return victims[start:end]
 
 
 def _delete_unused_definitions(journal: Journal, seq_id: str) -> None:

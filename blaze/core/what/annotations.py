@@ -7,11 +7,9 @@ is left out, and what can't be read counts as "accepts everything".
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import types
 import typing
-from dataclasses import InitVar
 from enum import Enum
 from typing import (
     Annotated,
@@ -29,6 +27,7 @@ from typing import (
     get_origin,
 )
 
+from .callables import NOTHING, VAR_KEYWORD, VAR_POSITIONAL, parameters_of
 from .checker import clipped
 
 #: Longest chain of wrappers (``Annotated``, ``NewType``, aliases) that is followed; ``type A = A`` would never end.
@@ -98,13 +97,18 @@ def unwrapped(annotation: Any) -> Any:
     for _ in range(_LONGEST_CHAIN):
         if get_origin(annotation) is Annotated or qualifier(annotation):
             annotation = get_args(annotation)[0]
-        elif isinstance(annotation, InitVar):
+        elif _is_init_var(annotation):
             annotation = annotation.type
         elif not isinstance(annotation, type) and hasattr(annotation, "__supertype__"):
             annotation = annotation.__supertype__
         else:
             return annotation
     return Any
+
+
+def _is_init_var(annotation: Any) -> bool:
+    dataclasses = sys.modules.get("dataclasses")  # not imported, there is none
+    return dataclasses is not None and isinstance(annotation, dataclasses.InitVar)
 
 
 def bare(annotation: Any) -> Any:
@@ -190,9 +194,8 @@ def hints_of(fn: Callable[..., Any]) -> Dict[str, Any]:
     try:
         parameters = [
             parameter
-            for parameter in signature_of(fn).parameters.values()
-            if parameter.annotation is not parameter.empty
-            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            for parameter in parameters_of(fn)
+            if parameter.annotation is not NOTHING and parameter.kind not in (VAR_POSITIONAL, VAR_KEYWORD)
         ]
         function = _function_behind(fn)
         names = _names_in_closure(function)
@@ -253,11 +256,11 @@ def _function_behind(fn: Any) -> Any:
             fn = fn.func
         elif hasattr(fn, "__wrapped__"):
             fn = fn.__wrapped__
-        elif inspect.ismethod(fn):
+        elif isinstance(fn, types.MethodType):
             fn = fn.__func__
         elif isinstance(fn, type):
-            fn = fn.__new__ if inspect.isfunction(fn.__new__) else fn.__init__  # type: ignore[misc]
-        elif inspect.isfunction(fn) or not inspect.isfunction(_call_of(fn)):
+            fn = fn.__new__ if isinstance(fn.__new__, types.FunctionType) else fn.__init__  # type: ignore[misc]
+        elif isinstance(fn, types.FunctionType) or not isinstance(_call_of(fn), types.FunctionType):
             break
         else:
             fn = _call_of(fn)
@@ -282,18 +285,10 @@ def _names_in_closure(function: Any) -> Dict[str, Any]:
 if sys.version_info >= (3, 14):  # annotations are computed when asked for; as VALUE, one unknown name fails them all
     import annotationlib
 
-    def signature_of(fn: Any) -> inspect.Signature:
-        """``inspect.signature``, annotations unresolved."""
-        return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
-
     def _own_annotations(cls: type) -> Mapping[str, Any]:
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
 
 else:
-
-    def signature_of(fn: Any) -> inspect.Signature:
-        """``inspect.signature``, annotations unresolved."""
-        return inspect.signature(fn)
 
     def _own_annotations(cls: type) -> Mapping[str, Any]:
         found = cls.__dict__.get("__annotations__", {})

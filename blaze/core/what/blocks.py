@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import inspect
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 from ..ground.errors import Fault
+from .callables import POSITIONAL_ONLY, VAR_KEYWORD, VAR_POSITIONAL, is_async, is_generator, parameters_of
 from .checker import shown
 from .options import check_count, check_delay, check_factor, check_flag, check_fraction, check_text, check_timeout
 
@@ -84,20 +83,6 @@ class Block:
         return _read_signature(self.function, self.data_model)
 
 
-def is_async(function: Any) -> bool:
-    """Whether calling it gives a coroutine: an ``async def`` function, or an object whose ``__call__`` is one."""
-    return _has_code(inspect.iscoroutinefunction, function)
-
-
-def is_generator(function: Any) -> bool:
-    """Whether calling it gives a generator, async or not."""
-    return _has_code(inspect.isgeneratorfunction, function) or _has_code(inspect.isasyncgenfunction, function)
-
-
-def _has_code(kind: Callable[[Any], bool], function: Any) -> bool:
-    return kind(function) or (not isinstance(function, type) and kind(getattr(type(function), "__call__", None)))  # noqa: B004
-
-
 def is_same_function(function: Any, place: str, earlier: Any, earlier_place: str) -> bool:
     """Whether a function is an earlier one again: its module reloaded, its notebook cell run anew.
 
@@ -114,7 +99,9 @@ def is_same_function(function: Any, place: str, earlier: Any, earlier_place: str
 
 def _is_other_closure(function: Any, earlier: Any) -> bool:
     """Whether one ``def`` was executed twice, with other values; a reloaded module is compiled anew, to other code."""
-    function, earlier = inspect.unwrap(function), inspect.unwrap(earlier)
+    from inspect import unwrap
+
+    function, earlier = unwrap(function), unwrap(earlier)
     if getattr(function, "__code__", None) is not getattr(earlier, "__code__", earlier):
         return False
     pairs = zip(_captured(function), _captured(earlier))
@@ -140,11 +127,11 @@ def _in_notebook(place: str) -> bool:
 
 
 def _read_signature(function: Callable[..., Any], model: Optional[type]) -> Signature:
-    from .annotations import signature_of, spell  # with what they need, a third of the import of Blaze
+    from .annotations import spell  # with what they need, a third of the import of Blaze
     from .conversion import hints_of
 
     try:
-        parameters = signature_of(function).parameters.values()
+        parameters = parameters_of(function)
     except (TypeError, ValueError):
         unknown = "has no signature that Python can tell; wrap it in a function made with def"
         return Signature((), (), True, {}, (unknown,))
@@ -152,14 +139,13 @@ def _read_signature(function: Callable[..., Any], model: Optional[type]) -> Sign
     named: Dict[str, bool] = {}
     is_open = False
     for parameter in parameters:
-        required = parameter.default is parameter.empty
-        if parameter.kind is parameter.VAR_KEYWORD:
+        if parameter.kind == VAR_KEYWORD:
             is_open = True
-        elif parameter.kind is parameter.POSITIONAL_ONLY:
-            if required:
+        elif parameter.kind == POSITIONAL_ONLY:
+            if parameter.required:
                 faults.append(f"takes '{parameter.name}' by position only; remove the '/' from its signature")
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
-            named[parameter.name] = required
+        elif parameter.kind != VAR_POSITIONAL:
+            named[parameter.name] = parameter.required
     hints = hints_of(function)
     if model is not None:
         hints.update(hints_of(model))
@@ -186,13 +172,16 @@ def _fields_of(model: Any) -> Tuple[Optional[Dict[str, bool]], Tuple[str, ...]]:
 
     (None, ()) for a class with ``model_validate`` that does not tell.
     """
+    from .annotations import is_dataclass_type
     from .records import arguments_of
 
     known = getattr(model, "model_fields", None)
     if isinstance(known, Mapping):
         return {name: item.is_required() for name, item in known.items()}, tuple(known)
-    if dataclasses.is_dataclass(model):
-        return arguments_of(model), tuple(item.name for item in dataclasses.fields(model))
+    if is_dataclass_type(model):
+        from dataclasses import fields
+
+        return arguments_of(model), tuple(item.name for item in fields(model))
     return None, ()
 
 
@@ -234,7 +223,7 @@ def block_faults(block: Block, where: str) -> List[Fault]:
 def _model_fault(model: Any) -> Optional[str]:
     if model is None:
         return None
-    if isinstance(model, type) and (dataclasses.is_dataclass(model) or hasattr(model, "model_validate")):
+    if isinstance(model, type) and any(hasattr(model, mark) for mark in ("__dataclass_fields__", "model_validate")):
         return None
     return f"data_model is a dataclass or a class with model_validate (such as a pydantic model), got {shown(model)}"
 

@@ -6,7 +6,8 @@ import re
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Tuple
 
 from ..ground.errors import Fault
-from ..ground.picture import Picture, is_secret
+from ..ground.masking import is_secret, mask_urls
+from ..ground.picture import Picture
 
 #: Deepest nesting of lists, dicts and records in a parameter, in levels.
 MAX_DEPTH = 100
@@ -198,7 +199,7 @@ _clipper = Picture(levels=3, shown=6, long=60, longest_int=60)
 def at_key(path: str, key: Any) -> str:
     """The path of a dict's item: ``fetch.options['key']``."""
     short = type(key) is str and len(key) < _clipper.maxstring
-    return f"{path}[{key!r}]" if short else f"{path}[{clipped(key)}]"
+    return f"{path}[{mask_urls(repr(key))}]" if short else f"{path}[{clipped(key)}]"
 
 
 def at_index(path: str, index: int) -> str:

@@ -7,14 +7,14 @@ and nothing recurses over the graph.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import Fault, ValidationError
 from ..ground.names import MAX_STEPS, name_fault
 from .annotations import spell
-from .blocks import BUILT_IN_EXECUTORS, Block, is_generator
+from .blocks import BUILT_IN_EXECUTORS, Block
+from .callables import is_generator, signature_of
 from .checker import clipped, shown
 from .conversion import convert, validate_model
 from .declarations import RUN_WHEN, Definition, Parameters, SeqBlockData
@@ -420,6 +420,6 @@ def _check_finaliser(definition: Definition, faults: List[Fault]) -> None:
         what = "the finaliser is a generator function, whose body nobody would run; return a list instead of yielding"
         faults.append(Fault(definition.whereabouts, what))
     elif takes_context(finaliser) is None:
-        spelling = f"{getattr(finaliser, '__name__', 'finaliser')}{inspect.signature(finaliser)}"
+        spelling = f"{getattr(finaliser, '__name__', 'finaliser')}{signature_of(finaliser)}"
         what = f"the finaliser is called with {{step: output}} as its only argument, or with none; {spelling} can't be"
         faults.append(Fault(definition.whereabouts, what))

@@ -11,7 +11,6 @@ kinds of annotation live in the modules ``scalars``, ``choices``, ``containers``
 
 from __future__ import annotations
 
-import inspect
 from enum import Enum
 from typing import Any, Dict, FrozenSet, List, Mapping, Tuple, get_args, get_origin
 
@@ -134,7 +133,9 @@ def _says_nothing(cls: Any) -> bool:
     if getattr(cls, "_is_protocol", False):
         return not getattr(cls, "_is_runtime_protocol", False)
     # typing's own: Any, which is a class in recent Pythons, and IO, of which no file is an instance.
-    return cls is object or cls is inspect.Parameter.empty or cls.__module__ in ("typing", "typing_extensions")
+    if cls is object or cls.__module__ in ("typing", "typing_extensions"):
+        return True
+    return (cls.__module__, cls.__qualname__) == ("inspect", "_empty")  # copied from a signature
 
 
 def _type_checker(annotation: Any, args: Tuple[Any, ...]) -> Checker:

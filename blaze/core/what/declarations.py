@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
@@ -19,8 +18,23 @@ Parameters = Mapping[str, Mapping[str, Any]]
 RUN_WHEN = ("all_success", "all_done", "any_success", "any_failed")
 
 
-@dataclass
-class SeqBlockData:
+# The defaults of what may be changed: each object gets one of its own.
+_NONE: List[str] = []
+_NOTHING: Dict[str, Any] = {}
+
+
+class Declaration:
+    """Compared and shown by its fields, as a dataclass is; those are imported only by programs that have some."""
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"
+
+
+class SeqBlockData(Declaration):
     """One step of a sequence: a block in its place.
 
     ``dependencies`` names the steps that have to end first. ``parameters`` are the
@@ -34,14 +48,25 @@ class SeqBlockData:
     Checked when the sequence is registered or first used, not here.
     """
 
-    block_name: str
-    dependencies: List[str] = field(default_factory=list)
-    parameters: Dict[str, Any] = field(default_factory=dict)
-    name: Optional[str] = None
-    run_when: str = "all_success"
-    retries: Optional[int] = None
-    retry_delay: Optional[float] = None
-    timeout: Optional[float] = None
+    def __init__(
+        self,
+        block_name: str,
+        dependencies: List[str] = _NONE,
+        parameters: Dict[str, Any] = _NOTHING,
+        name: Optional[str] = None,
+        run_when: str = "all_success",
+        retries: Optional[int] = None,
+        retry_delay: Optional[float] = None,
+        timeout: Optional[float] = None,
+    ) -> None:
+        self.block_name = block_name
+        self.dependencies = [] if dependencies is _NONE else dependencies
+        self.parameters = {} if parameters is _NOTHING else parameters
+        self.name = name
+        self.run_when = run_when
+        self.retries = retries
+        self.retry_delay = retry_delay
+        self.timeout = timeout
 
     @property
     def step_name(self) -> str:
@@ -49,8 +74,7 @@ class SeqBlockData:
         return self.block_name if self.name is None else self.name
 
 
-@dataclass
-class SubmitSequenceData:
+class SubmitSequenceData(Declaration):
     """A sequence to run once or on a schedule.
 
     Without ``seq_run_interval`` (cron text) it runs once, at ``start_date`` or now.
@@ -59,16 +83,29 @@ class SubmitSequenceData:
     job's ``timezone`` (IANA name; default: the machine's). Both dates are inclusive.
     """
 
-    seq_id: str
-    parameters: Dict[str, Dict[str, Any]] = field(default_factory=dict)
-    seq_run_interval: Optional[str] = None
-    start_date: Optional[datetime] = None
-    end_date: Optional[datetime] = None
-    job_id: Optional[str] = None
-    timezone: Optional[str] = None
-    catchup: str = "latest"
-    overlap: str = "skip"
-    priority: int = 0
+    def __init__(
+        self,
+        seq_id: str,
+        parameters: Dict[str, Dict[str, Any]] = _NOTHING,
+        seq_run_interval: Optional[str] = None,
+        start_date: Optional[datetime] = None,
+        end_date: Optional[datetime] = None,
+        job_id: Optional[str] = None,
+        timezone: Optional[str] = None,
+        catchup: str = "latest",
+        overlap: str = "skip",
+        priority: int = 0,
+    ) -> None:
+        self.seq_id = seq_id
+        self.parameters = {} if parameters is _NOTHING else parameters
+        self.seq_run_interval = seq_run_interval
+        self.start_date = start_date
+        self.end_date = end_date
+        self.job_id = job_id
+        self.timezone = timezone
+        self.catchup = catchup
+        self.overlap = overlap
+        self.priority = priority
 
 
 class Definition:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Type
 
 from ..ground.errors import Fault, ValidationError
-from .blocks import Block, is_async
+from .blocks import Block
+from .callables import is_async, parameters_of, takes
 from .conversion import validate_model
 from .references import Outputs, Template
 
@@ -230,16 +230,10 @@ class Plan:
 def takes_context(finaliser: Callable[..., Any]) -> Optional[bool]:
     """Whether a finaliser is called with one argument or with none; None if neither fits its signature."""
     try:
-        signature = inspect.signature(finaliser)
+        parameters = parameters_of(finaliser)
     except (TypeError, ValueError):  # a callable without a signature, such as some built-ins
         return True
-    for count in (1, 0):
-        try:
-            signature.bind(*[None] * count)
-        except TypeError:
-            continue
-        return count == 1
-    return None
+    return True if takes(parameters, 1) else False if takes(parameters, 0) else None
 
 
 #: Cycles that are told of one sequence.

@@ -6,7 +6,6 @@ that is there already is accepted as it stands.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..ground.errors import Fault
@@ -17,9 +16,9 @@ from .annotations import (
     is_named_tuple,
     is_typed_dict,
     qualifier,
-    signature_of,
     spell,
 )
+from .callables import KEYWORD_ONLY, POSITIONAL_OR_KEYWORD, parameters_of
 from .checker import Checker, Convert, Walk, at_key, clipped, instance_of, mismatch, shown_at
 from .containers import CompileAnnotation, convert_each
 
@@ -101,9 +100,9 @@ def arguments_of(cls: Any) -> Dict[str, bool]:
     From the signature, because ``dataclasses.fields()`` leaves out InitVars and does not know of an own ``__init__``.
     """
     return {
-        parameter.name: parameter.default is parameter.empty
-        for parameter in signature_of(cls).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        parameter.name: parameter.required
+        for parameter in parameters_of(cls)
+        if parameter.kind in (POSITIONAL_OR_KEYWORD, KEYWORD_ONLY)
     }
 
 
@@ -263,7 +262,9 @@ def fields_of_model(model: Any, instance: Any) -> Dict[str, Any]:
 
 def _field_names(model: Any, instance: Any) -> Tuple[str, ...]:
     if is_dataclass_type(model):
-        return tuple(field.name for field in dataclasses.fields(model))
+        from dataclasses import fields
+
+        return tuple(field.name for field in fields(model))
     known = getattr(model, "model_fields", None)
     if isinstance(known, Mapping):
         return tuple(known)
