@@ -14,7 +14,7 @@ import sqlite3
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import NotFound, ValidationError
-from ..ground.names import did_you_mean, new_run_id
+from ..ground.names import did_you_mean, name_fault, new_run_id
 from ..ground.status import JobStatus
 from ..ground.ticks import Passed
 from .journal import Journal
@@ -28,6 +28,8 @@ QUEUED = "queued"
 DUE_LIMIT = 2000
 #: Values bound in one statement (SQLite before 3.32 takes 999).
 BOUND = 500
+#: Seconds between two runs of one job that were asked for at one instant: each needs a nominal time of its own.
+APART = 0.001
 #: Jobs changed in one transaction.
 JOBS_PER_TRANSACTION = 1000
 
@@ -55,15 +57,17 @@ UPDATE jobs SET status = 'ACTIVE', error = NULL, version = version + 1 WHERE id 
 _DUE = """
 SELECT id, seq_id, next_at, priority, version FROM jobs INDEXED BY jobs_due
 WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at LIMIT ?"""
+# In the very order of the index, where jobs of one tick, priority and sequence are as good as one.
 _NEXT = """
-SELECT next_at, seq_id FROM jobs INDEXED BY jobs_due
-WHERE status = 'ACTIVE' AND next_at IS NOT NULL AND (next_at, seq_id) > (?, ?) ORDER BY next_at LIMIT ?"""
+SELECT next_at, priority, seq_id FROM jobs INDEXED BY jobs_due
+WHERE status = 'ACTIVE' AND next_at < 1e15 AND (next_at, priority, seq_id) > (?, ?, ?)
+ORDER BY next_at, priority, seq_id LIMIT ?"""
 _IS_OPEN = "status IN ('PENDING', 'RUNNING')"
 _SKIPPED = """
 INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, reason, created_at, ended_at, steps,
-                  missed, missed_from)
-VALUES (?, ?, ?, ?, ?, 'SKIPPED', ?, ?, ?, 0, ?, ?) ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL
-DO NOTHING"""
+                  missed, missed_from, parameters)
+VALUES (?, ?, ?, ?, ?, 'SKIPPED', ?, ?, ?, 0, ?, ?, (SELECT parameters FROM jobs WHERE job_id = ?))
+ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL DO NOTHING"""
 #: The graph of a run that was not run.
 NO_STEPS = '{"steps": []}'
 
@@ -162,7 +166,6 @@ def submit(
                 skipped += _replace(cursor, job, old, now, passed)
         rows = [_row(job, _next_of(cursor, job)) for job in fresh]
         cursor.executemany(INSERT_JOB, [(*row, now) for row in rows])
-        insert_skipped(cursor, skipped, now)
         return skipped
 
     return journal.transaction(work)
@@ -175,24 +178,28 @@ def _stands(job: NewJob, old: StoredJob, now: float, patience: float) -> bool:
         return job.source == AUTO_START and old.source == SUBMITTED
     if job.source == AUTO_START or old.status == JobStatus.PAUSED.value:
         return True
-    if job.interval is None and job.start_at is None:
-        return False
+    if job.interval is None:
+        # Its only tick, if it was not fired yet, is still to come.
+        return job.start_at is not None and old.next_at is not None
     return old.next_at is not None and old.next_at > now - patience
 
 
 def _replace(
     cursor: sqlite3.Cursor, job: NewJob, old: StoredJob, now: float, passed: PassedTicks
 ) -> List[SkippedTicks]:
+    is_paused = old.status == JobStatus.PAUSED.value
+    skipped: List[SkippedTicks] = []
+    if job.interval is not None or job.start_at is None or job.next_at != old.next_at:
+        try:
+            skipped = _skipped(old, passed(old), "paused" if is_paused else "resubmitted")
+        except ValidationError:
+            pass  # what it was can't be read any more
+    insert_skipped(cursor, skipped, now)
     row = _row(job, _next_of(cursor, job))
-    if old.status == JobStatus.PAUSED.value:
+    if is_paused:
         row = (*row[:-2], JobStatus.PAUSED.value, row[-1])
     cursor.execute(REPLACE_JOB, (*row, now, old.key))
-    if old.status != JobStatus.ACTIVE.value:
-        return []
-    try:
-        return _skipped(old, passed(old), "resubmitted")
-    except ValidationError:
-        return []  # what it was can't be read any more
+    return skipped
 
 
 def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:
@@ -201,12 +208,15 @@ def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:
 
 
 def _next_of(cursor: sqlite3.Cursor, job: NewJob) -> Optional[float]:
-    """The first tick, unless it is a single one that was fired before."""
-    if job.interval is None and job.start_at is not None and job.next_at is not None:
+    """The first tick, unless it is a single one that was fired before; one that is to be now gets an instant."""
+    next_at = job.next_at
+    if job.interval is None and next_at is not None:
         fired = "SELECT 1 FROM runs WHERE job_id = ? AND scheduled_at = ?"
-        if cursor.execute(fired, (job.job_id, job.next_at)).fetchone() is not None:
-            return None
-    return job.next_at
+        while cursor.execute(fired, (job.job_id, next_at)).fetchone() is not None:
+            if job.start_at is not None:
+                return None
+            next_at -= APART
+    return next_at
 
 
 def _skipped(job: StoredJob, found: Optional[Passed], reason: str) -> List[SkippedTicks]:
@@ -329,11 +339,11 @@ def is_paused(journal: Journal) -> bool:
 
 def next_due(journal: Journal, knows: Callable[[str], bool]) -> Optional[float]:
     """When the next tick of a job whose sequence is known is due; None if there is none."""
-    place: Tuple[float, str] = (float("-inf"), "")
+    place: Tuple[Any, ...] = (float("-inf"), 0, "")
     number = 1
     while True:
         rows = journal.read(_NEXT, (*place, number))
-        for next_at, seq_id in rows:
+        for next_at, _, seq_id in rows:
             if knows(seq_id):
                 return float(next_at)
         if len(rows) < number:
@@ -344,11 +354,18 @@ def next_due(journal: Journal, knows: Callable[[str], bool]) -> Optional[float]:
 def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
     """Jobs with a due tick whose sequence is known: the most important first, then the longest due."""
     found: List[DueJob] = []
-    for row in cursor.execute(_DUE, (now, DUE_LIMIT if limit < DUE_LIMIT else limit)):
+    for row in cursor.execute(_DUE, (now, -1)):  # those of other processes are passed over, however many
         if knows(row[1]):
             found.append(DueJob(*row))
-    found.sort(key=lambda job: (-job.priority, job.next_at, job.key))
+            if len(found) >= max(limit, DUE_LIMIT):
+                break
+    found.sort(key=lambda job: (-_number(job.priority), job.next_at, job.key))
     return found[:limit]
+
+
+def _number(priority: Any) -> int:
+    """What stands in a damaged row is no priority."""
+    return priority if isinstance(priority, int) else 0
 
 
 def unknown_due(journal: Journal, before: float, knows: Callable[[str], bool]) -> List[DueJob]:
@@ -396,13 +413,13 @@ def cancel_runs(cursor: sqlite3.Cursor, job_id: str, reason: str, now: float) ->
 
 
 def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: float) -> None:
-    """Record ticks that are not run."""
+    """Record ticks that are not run, with the parameters that their jobs have now: they may be made up for by hand."""
     for skipped in ticks:
         cursor.execute(
             _SKIPPED,
             (
                 skipped.run_id, skipped.seq_id, _empty_definition(cursor, skipped.seq_id), skipped.job_id,
-                skipped.last, skipped.reason, now, now, skipped.number, skipped.first,
+                skipped.last, skipped.reason, now, now, skipped.number, skipped.first, skipped.job_id,
             ),
         )  # fmt: skip
 
@@ -517,6 +534,8 @@ def broken_jobs(journal: Journal) -> List[StoredJob]:
 
 def job_by_id(cursor: sqlite3.Cursor, job_id: str) -> StoredJob:
     """One job. Raises :class:`NotFound`, with near ids."""
+    if name_fault(job_id, dotted=True) is not None:
+        raise NotFound(f"there is no job {job_id!r:.140}")
     row = cursor.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
     if row is None:
         known = [found[0] for found in cursor.execute("SELECT job_id FROM jobs LIMIT 10000")]
