@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.run import Run
 from .ground.context import RunInfo
-from .ground.errors import ValidationError
+from .ground.errors import BlazeError, Fault, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
 from .ground.ticks import Passed
@@ -23,7 +23,7 @@ from .remember.recorder import NewRun
 from .seq import BlazeSequence
 from .session import Session
 from .what.plan import Plan
-from .when.decisions import ALLOW, Decision, Start, Timing, decide, passed
+from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
 from .when.schedule import Schedule
 
 #: Jobs decided about in one transaction: bounds how long others wait for the write lock.
@@ -64,6 +64,14 @@ class Batch:
 
 def timing_of(job: StoredJob) -> Timing:
     """When a stored job fires. Raises :class:`ValidationError` if that can't be read."""
+    for name, value, fits in (
+        ("catchup", job.catchup, job.catchup in CATCHUPS),
+        ("overlap", job.overlap, job.overlap in OVERLAPS),
+        ("priority", job.priority, isinstance(job.priority, int)),
+        ("end_at", job.end_at, job.end_at is None or isinstance(job.end_at, (int, float))),
+    ):
+        if not fits:
+            raise ValidationError([Fault(f"job '{job.job_id}'", f"its row is damaged: {name} is {value!r:.80}")])
     schedule = None if job.interval is None else Schedule.parse(job.interval, job.timezone)
     return Timing(schedule, job.end_at, job.catchup, job.overlap)
 
@@ -100,8 +108,6 @@ class Firing:
         """Fire some of what is due ``now``. Raises :class:`StateError` if nothing can be written: nothing is lost."""
         batch = Batch()
         self._session.journal.transaction(lambda cursor: self._decide(cursor, now, batch))
-        for due in batch.strange:
-            self._prepare(due)
         return batch
 
     def start(self, fired: Fired) -> Optional[Run]:
@@ -130,7 +136,7 @@ class Firing:
             prepared = self._prepared.get(job.key)
             if prepared is None or prepared.job.version != job.version:
                 batch.strange.append(job)
-            else:
+            elif not batch.strange:  # behind one that has to be prepared first, its turn comes next time
                 ready.append((job, prepared))
         batch.more |= bool(batch.strange)
         careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
@@ -183,18 +189,25 @@ class Firing:
 
     # ------------------------------------------------------------------ preparing
 
-    def _prepare(self, due: DueJob) -> None:
-        """Have a due job at hand the next time; one that can't be fired is BROKEN."""
-        journal = self._session.journal
-        try:
-            for job in jobs.load_jobs(journal, [due.key]):
-                prepared = self.prepare(job)
+    def get_ready(self, strange: List[DueJob]) -> None:
+        """Have due jobs at hand the next time; those that can't be fired are BROKEN."""
+        for due in strange:
+            for job in jobs.load_jobs(self._session.journal, [due.key]):
+                try:
+                    prepared = self.prepare(job)
+                except StateError:
+                    raise
+                except Exception as error:  # checks of the user's own raise what they like
+                    self._break(due, error)
+                    continue
                 if len(self._prepared) >= PREPARED:
                     self._prepared.clear()
                 self._prepared[job.key] = prepared
-        except ValidationError as error:
-            if jobs.break_job(journal, due, str(error)):
-                self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, error)
+
+    def _break(self, due: DueJob, error: Exception) -> None:
+        told = str(error) if isinstance(error, BlazeError) else f"{type(error).__name__}: {error}"
+        if jobs.break_job(self._session.journal, due, told):
+            self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, told)
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
@@ -216,7 +229,9 @@ class Firing:
                 continue
             try:
                 self.prepare(job)
-            except ValidationError:
+            except StateError:
+                raise
+            except Exception:  # it says of itself what is wrong with it
                 continue
             jobs.mend_job(self._session.journal, job.key)
             self._session.logger.info("job '%s' is ACTIVE again", job.job_id)
@@ -224,7 +239,9 @@ class Firing:
     def give_up(self, fired: Fired, error: Exception) -> None:
         """A recorded run could not be started: end it, so that it does not stay open for ever."""
         self._session.logger.error("run %s of '%s' could not be started: %s", fired.run.run_id, fired.run.seq_id, error)
-        self._session.recorder.end_by_rule(fired.key, RunStatus.FAILED, "internal_error", str(error))
+        self._session.recorder.end_by_rule(
+            fired.key, RunStatus.FAILED, "internal_error", str(error), fired.run.created_at
+        )
         self._session.engine.flush()
 
 

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 #: Longest sleep, in seconds: a laptop may have slept, the clock may have been set (RELIABILITY T8).
 LONGEST = 30.0
-#: Seconds between two attempts to fire what could not be written.
-RETRY_AFTER = 0.25
+#: Shortest time between two looks at the file, in seconds.
+SHORTEST = 0.02
+#: Seconds until what could not be fired is tried again, the first time and at most; in between twice as long each time.
+RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
+#: Version of a file that was not looked at yet.
+UNSEEN = -1
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
@@ -50,7 +54,7 @@ class Ticker:
         self._session = session
         self._sequences = sequences
         self._clock = session.clock
-        self._loop_interval = min(loop_interval, LONGEST)
+        self._loop_interval = min(max(loop_interval, SHORTEST), LONGEST)
         self._grace = misfire_grace
         self._max_recoveries = max_recoveries
         self._herald: Optional[Herald] = session.engine.herald
@@ -61,10 +65,10 @@ class Ticker:
         self._turn = False
         self._look_now = True
         self._look_at = 0.0
-        self._file_version = -1
+        self._file_version = UNSEEN
         self._busy = True
         #: Whether all ticks are held back.
-        self.paused = False
+        self.paused = session.engine.pool.held
         #: When the next tick is due, in epoch seconds, as of the last look.
         self.next_due: Optional[float] = None
         #: How often the loop failed and went on, and of what last.
@@ -72,6 +76,8 @@ class Ticker:
         self.last_death: Optional[str] = None
         #: Why nothing could be fired the last time, or None.
         self.fault: Optional[str] = None
+        #: When it is tried again, in monotonic seconds.
+        self._retry_at: Optional[float] = None
 
     # ------------------------------------------------------------------ from other threads
 
@@ -107,8 +113,10 @@ class Ticker:
         return self._thread is not None and self._thread.is_alive()
 
     def next_moment(self) -> Optional[float]:
-        """When the next tick is due, in monotonic seconds."""
-        due = self.next_due
+        """When the next tick is due, or is tried again, in monotonic seconds."""
+        due, retry_at = self.next_due, self._retry_at
+        if retry_at is not None:
+            return retry_at
         return None if due is None else self._clock.monotonic() + (due - self._clock.time())
 
     @property
@@ -124,6 +132,7 @@ class Ticker:
     # ------------------------------------------------------------------ the loop
 
     def _main(self) -> None:
+        delay = RETRY_AFTER
         if not self._look_now:
             self._busy = False
             self._clock.wait(self._event, None, self._loop_interval)
@@ -133,19 +142,22 @@ class Ticker:
             try:
                 due_in = self.turn()
                 patience = max(0.0, self._look_at - self._clock.monotonic())
-                self.fault = None
+                self.fault = self._retry_at = None
+                delay = RETRY_AFTER
             except StateError as error:
                 # Nothing was fired, so nothing is lost: it is tried again.
                 if self.fault is None and not self._closed:
                     log.error("ticks can't be fired: %s", error)
                 self.fault = str(error)
-                due_in, patience = None, RETRY_AFTER
+                due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
+                self._retry_at = self._clock.monotonic() + due_in
             except Exception as error:
                 # Never silently: health() tells, and the loop goes on.
                 self.deaths += 1
                 self.last_death = f"{type(error).__name__}: {error}"
                 log.exception("the ticker failed and goes on")
-                due_in, patience = None, RETRY_AFTER
+                due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
+                self._retry_at = self._clock.monotonic() + due_in
             self._busy = False
             if not self._closed:
                 self._clock.wait(self._event, due_in, patience)
@@ -163,20 +175,24 @@ class Ticker:
             self._look(firing)
         if self._turn:
             self._turn = False
-            firing.start_queued()
+            try:
+                firing.start_queued()
+            except BaseException:
+                self._turn = True
+                raise
         while not (self.paused or self._closed):
             self.next_due = firing.next_due()
             now = self._clock.time()
             if self.next_due is None or self.next_due > now:
                 return None if self.next_due is None else self.next_due - now
-            self._carry_on(firing, firing.fire(now), now)
+            batch = firing.fire(now)
+            self._carry_on(firing, batch, now)
+            firing.get_ready(batch.strange)
         self.next_due = None
         return None
 
     def _carry_on(self, firing: Firing, batch: Batch, now: float) -> None:
         """Start what was fired."""
-        if batch.cancels:
-            self._obey_cancels()
         for fired in batch.fired:
             try:
                 run = firing.start(fired)
@@ -186,6 +202,8 @@ class Ticker:
             late = now - (fired.run.scheduled_at or now)
             if run is not None and late > self._grace and self._herald is not None:
                 self._herald.late(run, late)
+        if batch.cancels:
+            self._obey_cancels()
         if self._herald is not None:
             for skipped in batch.skipped:
                 self._herald.skipped(*skipped)
@@ -205,12 +223,14 @@ class Ticker:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
         version = session.journal.read("PRAGMA data_version")[0][0]
         if version != self._file_version:
-            self._file_version = version
+            if self._file_version == UNSEEN:
+                firing.mend()
             self._hold(jobs.is_paused(session.journal))
             self._obey_cancels()
             if jobs.has_released(session.journal):
                 take_released(session, self._sequences, self._max_recoveries, [])
             firing.start_queued()
+            self._file_version = version  # not before all of that is done, or it is not done again
         if not self.paused:
             now = self._clock.time()
             firing.break_unknown(now if alone else now - UNKNOWN_FOR)
