@@ -122,9 +122,14 @@ class Firing:
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
-        taken = jobs.take_queued(self._session.journal, self._session.instance_id, self.knows)
+        taken = jobs.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
         resume_own(self._session, self._sequences, taken)
         self.queues = jobs.queues(self._session.journal)
+
+    def _deadline(self, seq_id: str) -> Optional[float]:
+        """Until when a run may last that begins now."""
+        limit = self._sequences[seq_id].definition.run_timeout
+        return None if limit is None else self._session.clock.time() + limit
 
     # ------------------------------------------------------------------ inside the transaction
 
@@ -179,7 +184,7 @@ class Firing:
             plan.digest,
             job.parameters,
             now,
-            plan.deadline(now),
+            None if start.queued else plan.deadline(now),
             None if start.queued else self._session.instance_id,
             len(plan.steps),
             job.job_id,

@@ -446,8 +446,13 @@ def mend_job(journal: Journal, key: int) -> None:
 # ---------------------------------------------------------------------- the queue, and what other processes ask
 
 
-def take_queued(journal: Journal, owner: str, knows: Callable[[str], bool]) -> List[str]:
-    """Make ``owner`` the owner of the queued runs whose turn it is: the run ids."""
+def take_queued(
+    journal: Journal, owner: str, knows: Callable[[str], bool], deadline: Callable[[str], Optional[float]]
+) -> List[str]:
+    """Make ``owner`` the owner of the queued runs whose turn it is: the run ids.
+
+    Their time begins now: ``deadline(seq_id)`` tells until when, in epoch seconds.
+    """
     waiting = _queue_heads(journal)
     if not any(knows(seq_id) for _, _, seq_id in waiting):
         return []
@@ -457,9 +462,9 @@ def take_queued(journal: Journal, owner: str, knows: Callable[[str], bool]) -> L
         for key, run_id, seq_id in waiting:
             if knows(seq_id):
                 changed = cursor.execute(
-                    "UPDATE runs SET owner = ?, reason = NULL WHERE id = ? AND owner IS NULL AND reason = ? "
-                    f"AND {_IS_OPEN}",
-                    (owner, key, QUEUED),
+                    "UPDATE runs SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "
+                    f"AND reason = ? AND {_IS_OPEN}",
+                    (owner, deadline(seq_id), key, QUEUED),
                 ).rowcount
                 if changed:
                     taken.append(run_id)
