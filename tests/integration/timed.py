@@ -6,7 +6,7 @@ import os
 import threading
 from datetime import datetime, timezone
 
-from blaze import Blaze, SubmitSequenceData, current
+from blaze import Blaze, Retry, SubmitSequenceData, current
 from blaze.testing import VirtualClock
 from tests.integration.workbench import PATIENCE, Workbench
 
@@ -71,6 +71,16 @@ class Timed:
                 current().check_cancelled()
 
         return self.sequence(seq_id, note_and_wait, **settings)
+
+    def lasting(self, seq_id, seconds, **settings):
+        """The same, whose run lasts so many virtual seconds, in which it holds no worker: it waits for a retry."""
+
+        def note_and_last():
+            if current().attempt == 1:
+                self.noted.append((current().info.job_id or seq_id, current().scheduled_at))
+                raise Retry(delay=seconds)
+
+        return self.sequence(seq_id, note_and_last, retries=1, **settings)
 
     def sequence(self, seq_id, function, **settings):
         block = {name: settings.pop(name) for name in ("retries", "retry_delay", "timeout") if name in settings}
