@@ -13,7 +13,7 @@ from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.run import Run
 from .ground.context import RunInfo
-from .ground.errors import StateError, ValidationError
+from .ground.errors import BlazeError, Fault, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
 from .ground.ticks import Passed
@@ -24,7 +24,7 @@ from .remember.recorder import NewRun, insert_runs
 from .seq import BlazeSequence
 from .session import Session
 from .what.plan import Plan
-from .when.decisions import ALLOW, Decision, Start, Timing, decide, passed
+from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
 from .when.schedule import Schedule
 
 #: Jobs decided about in one transaction: bounds how long others wait for the write lock.
@@ -89,6 +89,14 @@ class Batch:
 
 def timing_of(job: StoredJob) -> Timing:
     """When a stored job fires. Raises :class:`ValidationError` if that can't be read."""
+    for name, value, fits in (
+        ("catchup", job.catchup, job.catchup in CATCHUPS),
+        ("overlap", job.overlap, job.overlap in OVERLAPS),
+        ("priority", job.priority, isinstance(job.priority, int)),
+        ("end_at", job.end_at, job.end_at is None or isinstance(job.end_at, (int, float))),
+    ):
+        if not fits:
+            raise ValidationError([Fault(f"job '{job.job_id}'", f"its row is damaged: {name} is {value!r:.80}")])
     schedule = None if job.interval is None else Schedule.parse(job.interval, job.timezone)
     return Timing(schedule, job.end_at, job.catchup, job.overlap)
 
@@ -137,7 +145,7 @@ class Firing:
         for due in jobs.due_until(self._session.journal, tick, BATCH, self.knows):
             prepared = self._prepared.get(due.key)
             if prepared is None or prepared.job.version != due.version:
-                self._prepare(due)
+                self.get_ready([due])
                 prepared = self._prepared.get(due.key)
             if prepared is not None and due.next_at == tick:
                 decision = decide(prepared.timing, tick, tick, 0, 0, self._grace)
@@ -178,7 +186,7 @@ class Firing:
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
-        self._taken += jobs.take_queued(self._session.journal, self._session.instance_id, self.knows)
+        self._taken += jobs.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
         self.go_on()
         self.queues = jobs.queues(self._session.journal)
 
@@ -186,6 +194,11 @@ class Firing:
         """Start the runs that are ours already, and that an error kept from being started."""
         if self._taken or self._session.adopted:
             resume_own(self._session, self._sequences, self._taken)
+
+    def _deadline(self, seq_id: str) -> Optional[float]:
+        """Until when a run may last that begins now."""
+        limit = self._sequences[seq_id].definition.run_timeout
+        return None if limit is None else self._session.clock.time() + limit
 
     # ------------------------------------------------------------------ inside the transaction
 
@@ -202,7 +215,7 @@ class Firing:
             prepared = self._prepared.get(job.key)
             if prepared is None or prepared.job.version != job.version:
                 batch.strange.append(job)
-            else:
+            elif not batch.strange:  # behind one that has to be prepared first, its turn comes next time
                 ready.append((job, prepared))
         batch.more |= bool(batch.strange)
         careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
@@ -251,7 +264,7 @@ class Firing:
             plan.digest,
             job.parameters,
             now,
-            plan.deadline(now),
+            None if start.queued else plan.deadline(now),
             None if start.queued else self._session.instance_id,
             len(plan.steps),
             job.job_id,
@@ -261,27 +274,25 @@ class Firing:
 
     # ------------------------------------------------------------------ preparing
 
-    def prepare_for(self, batch: Batch) -> None:
-        """Have the due jobs at hand that were strange."""
-        for due in batch.strange:
-            self._prepare(due)
+    def get_ready(self, strange: List[DueJob]) -> None:
+        """Have due jobs at hand the next time; those that can't be fired are BROKEN."""
+        for due in strange:
+            for job in jobs.load_jobs(self._session.journal, [due.key]):
+                try:
+                    prepared = self.prepare(job)
+                except StateError:
+                    raise
+                except Exception as error:  # checks of the user's own raise what they like
+                    self._break(due, error)
+                    continue
+                if len(self._prepared) >= PREPARED:
+                    self._prepared.clear()
+                self._prepared[job.key] = prepared
 
-    def _prepare(self, due: DueJob) -> None:
-        """Have a due job at hand the next time; one that can't be fired is BROKEN."""
-        journal = self._session.journal
-        for job in jobs.load_jobs(journal, [due.key]):
-            try:
-                prepared = self.prepare(job)
-            except StateError:
-                raise
-            except Exception as error:  # a data model of the user may raise anything
-                text = str(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
-                if jobs.break_job(journal, due, text):
-                    self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, text)
-                continue
-            if len(self._prepared) >= PREPARED:
-                self._prepared.clear()
-            self._prepared[job.key] = prepared
+    def _break(self, due: DueJob, error: Exception) -> None:
+        told = str(error) if isinstance(error, BlazeError) else f"{type(error).__name__}: {error}"
+        if jobs.break_job(self._session.journal, due, told):
+            self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, told)
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
@@ -312,7 +323,9 @@ class Firing:
                 continue
             try:
                 self.prepare(job)
-            except Exception:
+            except StateError:
+                raise
+            except Exception:  # it says of itself what is wrong with it
                 self._hopeless.add((job.key, job.version))
                 continue
             jobs.mend_job(self._session.journal, job.key)
@@ -321,7 +334,7 @@ class Firing:
     def _give_up(self, run: NewRun, key: int, error: Exception) -> None:
         """A recorded run could not be started: end it, so that it does not stay open for ever."""
         self._session.logger.error("run %s of '%s' could not be started: %s", run.run_id, run.seq_id, error)
-        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error))
+        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error), run.created_at)
         self._session.engine.flush()
 
 

@@ -90,7 +90,8 @@ def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Op
         run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
     except (CannotResume, ValidationError) as error:
         session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
-        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
+        now = session.clock.time()
+        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error), now)
         session.engine.flush()
         return None
     session.logger.info(

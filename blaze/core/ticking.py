@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 LONGEST = 30.0
 #: Seconds before an instant at which many ticks are due, from which on they are prepared.
 LEAD = 0.03
-#: Seconds between two attempts to fire what could not be written.
-RETRY_AFTER = 0.25
+#: Shortest time between two looks at the file, in seconds.
+SHORTEST = 0.02
+#: Seconds until what could not be fired is tried again, the first time and at most; in between twice as long each time.
+RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
+#: Version of a file that was not looked at yet.
+UNSEEN = -1
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
@@ -52,7 +56,7 @@ class Ticker:
         self._session = session
         self._sequences = sequences
         self._clock = session.clock
-        self._loop_interval = min(loop_interval, LONGEST)
+        self._loop_interval = min(max(loop_interval, SHORTEST), LONGEST)
         self._grace = misfire_grace
         self._max_recoveries = max_recoveries
         self._herald: Optional[Herald] = session.engine.herald
@@ -66,14 +70,14 @@ class Ticker:
         self._look_all = True
         self._looked_at = self._clock.monotonic()
         self._look_at = 0.0
-        self._file_version = -1
+        self._file_version = UNSEEN
         #: Owners of open runs that had no lock file at the last look.
         self._orphans: Set[str] = set()
         #: The instant whose ticks were prepared for.
         self._foreseen: Optional[float] = None
         self._busy = True
         #: Whether all ticks are held back.
-        self.paused = False
+        self.paused = session.engine.pool.held
         #: When the next tick is due, in epoch seconds, as of the last look.
         self.next_due: Optional[float] = None
         #: How often the loop failed and went on, and of what last.
@@ -81,6 +85,8 @@ class Ticker:
         self.last_death: Optional[str] = None
         #: Why nothing could be fired the last time, or None.
         self.fault: Optional[str] = None
+        #: When it is tried again, in monotonic seconds.
+        self._retry_at: Optional[float] = None
 
     # ------------------------------------------------------------------ from other threads
 
@@ -117,8 +123,10 @@ class Ticker:
         return self._thread is not None and self._thread.is_alive()
 
     def next_moment(self) -> Optional[float]:
-        """When the next tick is due, in monotonic seconds."""
-        due = self.next_due
+        """When the next tick is due, or is tried again, in monotonic seconds."""
+        due, retry_at = self.next_due, self._retry_at
+        if retry_at is not None:
+            return retry_at
         return None if due is None else self._clock.monotonic() + (due - self._clock.time())
 
     @property
@@ -134,6 +142,7 @@ class Ticker:
     # ------------------------------------------------------------------ the loop
 
     def _main(self) -> None:
+        delay = RETRY_AFTER
         if not self._look_now:
             self._busy = False
             self._clock.wait(self._event, None, self._loop_interval)
@@ -143,19 +152,22 @@ class Ticker:
             try:
                 due_in = self.turn()
                 patience = max(0.0, self._look_at - self._clock.monotonic())
-                self.fault = None
+                self.fault = self._retry_at = None
+                delay = RETRY_AFTER
             except StateError as error:
                 # Nothing was fired, so nothing is lost: it is tried again.
                 if self.fault is None and not self._closed:
                     log.error("ticks can't be fired: %s", error)
                 self.fault = str(error)
-                due_in, patience = None, RETRY_AFTER
+                due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
+                self._retry_at = self._clock.monotonic() + due_in
             except Exception as error:
                 # Never silently: health() tells, and the loop goes on.
                 self.deaths += 1
                 self.last_death = f"{type(error).__name__}: {error}"
                 log.exception("the ticker failed and goes on")
-                due_in, patience = None, RETRY_AFTER
+                due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
+                self._retry_at = self._clock.monotonic() + due_in
             self._busy = False
             if not self._closed:
                 self._clock.wait(self._event, due_in, patience)
@@ -210,7 +222,7 @@ class Ticker:
                 self._herald.skipped(*skipped)
         if batch.cancels:
             self._obey_cancels()
-        firing.prepare_for(batch)
+        firing.get_ready(batch.strange)
 
     # ------------------------------------------------------------------ looking at the file
 
@@ -244,7 +256,7 @@ class Ticker:
             except BaseException:
                 self._look_all = self._look_now = True
                 raise
-            self._file_version = version
+            self._file_version = version  # not before all of that is done, or it is not done again
         elif firing.queues:
             # A run may have ended that nobody had in hand.
             firing.start_queued()

@@ -115,11 +115,17 @@ class VirtualClock(Clock):
         if end < self._now:
             raise ValidationError([Fault("advance()", "time goes forwards only; jump() sets the wall clock")])
         with self._driver():
+            # Real time until which what is due has to be done.
+            overdue = _time.monotonic() + self._patience
             while True:
                 self._settle()
                 moment = self._next_moment()
                 if moment is None or moment > end:
                     break
+                if moment > self._now:
+                    overdue = _time.monotonic() + self._patience
+                elif _time.monotonic() >= overdue:
+                    raise BlazeError(f"what was due at {self.now.isoformat()} is not done; health() may tell why")
                 self._move_to(moment)
             self._move_to(end)
             self._settle()

@@ -25,7 +25,7 @@ def campaign(folder: Path, size: int, seconds: float, seed: int) -> str:
 
 
 def test_a_fleet_in_trouble_fires_every_tick_once_or_says_why_not(tmp_path: Path) -> None:
-    campaign(tmp_path, 4, 4.0, seed=1)
+    campaign(tmp_path, 4, 3.0, seed=1)
 
 
 @pytest.mark.slow

@@ -889,6 +889,7 @@ def test_ticks_outlast_a_lock_that_is_held_beyond_all_patience(hourly, monkeypat
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
     monkeypatch.setattr(journal_module, "LOCK_ATTEMPTS", 1)
     monkeypatch.setattr(ticking, "RETRY_AFTER", 0.02)
+    monkeypatch.setattr(ticking, "RETRY_AT_MOST", 0.02)
     hourly.submit("hourly", catchup="all", overlap="queue")
     scheduler = hourly.start()
     with written_to_by_somebody(hourly):
@@ -903,6 +904,7 @@ def test_ticks_outlast_a_lock_that_is_held_beyond_all_patience(hourly, monkeypat
 def test_on_a_full_disk_no_tick_is_lost_and_each_fires_when_there_is_room(hourly, monkeypatch):
     """R44."""
     monkeypatch.setattr(ticking, "RETRY_AFTER", 0.02)
+    monkeypatch.setattr(ticking, "RETRY_AT_MOST", 0.02)
     names = [f"job{number}" for number in range(100)]
     hourly.submit(*names)
     schedulers = [hourly.start(), hourly.start()]

@@ -23,7 +23,6 @@ import threading
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..ground.errors import StepCancelled, StepTimeout
-from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
 from .pool import Item, Worker
 from .run import Run
@@ -260,10 +259,7 @@ class Timekeeper:
             if run.limit is not None and now >= run.limit:
                 run.halt(TIMEOUT, flush=False)
             if recorder is not None and not run.row and run.began and now - run.began >= SHOWN_AFTER:
-                with run.lock:
-                    if run.ended_at is None and run.status is RunStatus.PENDING:
-                        run.row = True
-                        recorder.run_started(run.key, run.wall(run.began))
+                run.show()
 
     # ------------------------------------------------------------------ stopping
 

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import NotFound, ValidationError
-from ..ground.names import did_you_mean, new_run_id
+from ..ground.names import did_you_mean, name_fault, new_run_id
 from ..ground.status import JobStatus
 from ..ground.ticks import Passed
 from .journal import Journal
@@ -29,6 +29,8 @@ QUEUED = "queued"
 DUE_LIMIT = 2000
 #: Values bound in one statement (SQLite before 3.32 takes 999).
 BOUND = 500
+#: Seconds between two runs of one job that were asked for at one instant: each needs a nominal time of its own.
+APART = 0.001
 #: Jobs changed in one transaction.
 JOBS_PER_TRANSACTION = 1000
 
@@ -61,14 +63,14 @@ SELECT id, seq_id, next_at, priority, version FROM jobs INDEXED BY jobs_due
 WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at"""
 _NEXT = """
 SELECT next_at, priority, seq_id, id FROM jobs INDEXED BY jobs_due
-WHERE status = 'ACTIVE' AND (next_at, priority, seq_id, id) > (?, ?, ?, ?) ORDER BY next_at, priority, seq_id, id
-LIMIT ?"""
+WHERE status = 'ACTIVE' AND next_at < 1e15 AND (next_at, priority, seq_id, id) > (?, ?, ?, ?)
+ORDER BY next_at, priority, seq_id, id LIMIT ?"""
 _IS_OPEN = "status IN ('PENDING', 'RUNNING')"
 _SKIPPED = """
 INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, reason, created_at, ended_at, steps,
-                  missed, missed_from)
-VALUES (?, ?, ?, ?, ?, 'SKIPPED', ?, ?, ?, 0, ?, ?) ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL
-DO NOTHING"""
+                  missed, missed_from, parameters)
+VALUES (?, ?, ?, ?, ?, 'SKIPPED', ?, ?, ?, 0, ?, ?, (SELECT parameters FROM jobs WHERE job_id = ?))
+ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL DO NOTHING"""
 #: The graph of a run that was not run.
 NO_STEPS = '{"steps": []}'
 
@@ -178,7 +180,6 @@ def submit(
                 skipped += _replace(cursor, job, old, now, passed)
         rows = [_row(job, _next_of(cursor, job)) for job in fresh]
         cursor.executemany(INSERT_JOB, [(*row, now) for row in rows])
-        insert_skipped(cursor, skipped, now)
         return skipped
 
     return journal.transaction(work)
@@ -191,23 +192,28 @@ def _stands(job: NewJob, old: StoredJob, now: float, patience: float) -> bool:
         return job.source == AUTO_START and old.source == SUBMITTED
     if job.source == AUTO_START or old.status == JobStatus.PAUSED.value:
         return True
-    if job.interval is None and job.start_at is None:
-        return False
+    if job.interval is None:
+        # Its only tick, if it was not fired yet, is still to come.
+        return job.start_at is not None and old.next_at is not None
     return old.next_at is not None and old.next_at > now - patience
 
 
 def _replace(
     cursor: sqlite3.Cursor, job: NewJob, old: StoredJob, now: float, passed: PassedTicks
 ) -> List[SkippedTicks]:
+    is_paused = old.status == JobStatus.PAUSED.value
+    skipped: List[SkippedTicks] = []
+    if job.interval is not None or job.start_at is None or job.next_at != old.next_at:
+        try:
+            skipped = _skipped(old, passed(old), "paused" if is_paused else "resubmitted")
+        except ValidationError:
+            pass  # what it was can't be read any more
+    insert_skipped(cursor, skipped, now)
     row = _row(job, _next_of(cursor, job))
-    if old.status == JobStatus.PAUSED.value:
+    if is_paused:
         row = (*row[:-2], JobStatus.PAUSED.value, row[-1])
     cursor.execute(REPLACE_JOB, (*row, now, old.key))
-    reason = "paused" if old.status == JobStatus.PAUSED.value else "resubmitted"
-    try:
-        return _skipped(old, passed(old), reason)
-    except ValidationError:
-        return []  # what it was can't be read any more
+    return skipped
 
 
 def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:
@@ -216,12 +222,15 @@ def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:
 
 
 def _next_of(cursor: sqlite3.Cursor, job: NewJob) -> Optional[float]:
-    """The first tick, unless it is a single one that was fired before."""
-    if job.interval is None and job.start_at is not None and job.next_at is not None:
+    """The first tick, unless it is a single one that was fired before; one that is to be now gets an instant."""
+    next_at = job.next_at
+    if job.interval is None and next_at is not None:
         fired = "SELECT 1 FROM runs WHERE job_id = ? AND scheduled_at = ?"
-        if cursor.execute(fired, (job.job_id, job.next_at)).fetchone() is not None:
-            return None
-    return job.next_at
+        while cursor.execute(fired, (job.job_id, next_at)).fetchone() is not None:
+            if job.start_at is not None:
+                return None
+            next_at -= APART
+    return next_at
 
 
 def _skipped(job: StoredJob, found: Optional[Passed], reason: str) -> List[SkippedTicks]:
@@ -376,8 +385,13 @@ def due_until(journal: Journal, moment: float, limit: int, knows: Callable[[str]
 def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
     """Jobs with a due tick whose sequence is known: the most important first, then the longest due."""
     found = _due(cursor, now, max(limit, DUE_LIMIT), knows)
-    found.sort(key=lambda job: (-job.priority, job.next_at, job.key))
+    found.sort(key=lambda job: (-_number(job.priority), job.next_at, job.key))
     return found[:limit]
+
+
+def _number(priority: Any) -> int:
+    """What stands in a damaged row is no priority."""
+    return priority if isinstance(priority, int) else 0
 
 
 def unknown_due(journal: Journal, before: float, knows: Callable[[str], bool]) -> List[DueJob]:
@@ -425,13 +439,13 @@ def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, n
 
 
 def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: float) -> None:
-    """Record ticks that are not run."""
+    """Record ticks that are not run, with the parameters that their jobs have now: they may be made up for by hand."""
     for skipped in ticks:
         cursor.execute(
             _SKIPPED,
             (
                 skipped.run_id, skipped.seq_id, _empty_definition(cursor, skipped.seq_id), skipped.job_id,
-                skipped.last, skipped.reason, now, now, skipped.number, skipped.first,
+                skipped.last, skipped.reason, now, now, skipped.number, skipped.first, skipped.job_id,
             ),
         )  # fmt: skip
 
@@ -460,8 +474,13 @@ def mend_job(journal: Journal, key: int) -> None:
 # ---------------------------------------------------------------------- the queue, and what other processes ask
 
 
-def take_queued(journal: Journal, owner: str, knows: Callable[[str], bool]) -> List[str]:
-    """Make ``owner`` the owner of the queued runs whose turn it is: the run ids."""
+def take_queued(
+    journal: Journal, owner: str, knows: Callable[[str], bool], deadline: Callable[[str], Optional[float]]
+) -> List[str]:
+    """Make ``owner`` the owner of the queued runs whose turn it is: the run ids.
+
+    Their time begins now: ``deadline(seq_id)`` tells until when, in epoch seconds.
+    """
     waiting = _queue_heads(journal)
     if not any(knows(seq_id) for _, _, seq_id in waiting):
         return []
@@ -471,9 +490,9 @@ def take_queued(journal: Journal, owner: str, knows: Callable[[str], bool]) -> L
         for key, run_id, seq_id in waiting:
             if knows(seq_id):
                 changed = cursor.execute(
-                    "UPDATE runs SET owner = ?, reason = NULL WHERE id = ? AND owner IS NULL AND reason = ? "
-                    f"AND {_IS_OPEN}",
-                    (owner, key, QUEUED),
+                    "UPDATE runs SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "
+                    f"AND reason = ? AND {_IS_OPEN}",
+                    (owner, deadline(seq_id), key, QUEUED),
                 ).rowcount
                 if changed:
                     taken.append(run_id)
@@ -548,6 +567,8 @@ def broken_jobs(journal: Journal) -> List[StoredJob]:
 
 def job_by_id(cursor: sqlite3.Cursor, job_id: str) -> StoredJob:
     """One job. Raises :class:`NotFound`, with near ids."""
+    if name_fault(job_id, dotted=True) is not None:
+        raise NotFound(f"there is no job {job_id!r:.140}")
     row = cursor.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
     if row is None:
         known = [found[0] for found in cursor.execute("SELECT job_id FROM jobs LIMIT 10000")]
