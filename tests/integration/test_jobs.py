@@ -334,6 +334,20 @@ def test_a_dated_job_fires_at_its_date_and_not_again_when_it_is_submitted_again(
     assert timed.times() == ["12:30:00", "15:00:00"]
 
 
+@pytest.mark.parametrize("priority", [0, 1])
+def test_a_dated_job_that_could_not_be_fired_yet_is_not_lost_by_submitting_it_again(timed, priority):
+    """As a program does whenever it starts."""
+    timed.start(Submission("tick", start_date=at("12:30:00"))).stop()
+    timed.clock.advance(hours=1)
+    scheduler = timed.scheduler()
+    scheduler.submit(Submission("tick", start_date=at("12:30:00"), priority=priority))
+    scheduler.start()
+    timed.clock.settle()
+    assert timed.times() == ["12:30:00"]
+    assert history(scheduler) == [("COMPLETED", None, 1, "12:30:00", "12:30:00")]
+    assert scheduler.submit(Submission("tick", start_date=at("12:30:00"))).status is ENDED
+
+
 def test_a_dated_job_whose_date_has_passed_is_run_at_once(timed):
     scheduler = timed.start(Submission("tick", start_date=at("09:00:00")))
     assert timed.times() == ["09:00:00"]

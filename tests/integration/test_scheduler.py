@@ -318,7 +318,7 @@ def test_a_job_of_another_process_hides_none_of_the_own(timed):
     for name in ("aaa", "zzz"):
         timed.noting(name)
     other = timed.scheduler(sequences=registry(timed, "aaa", "zzz"))
-    other.submit([job("zzz", priority=-5), job("aaa", priority=-5)])
+    other.submit([job("zzz", priority=-5), job("aaa", priority=9)])
     scheduler = timed.start(job(priority=5), sequences=registry(timed, "tick"))
     timed.clock.advance(minutes=1)
     assert timed.noted == [("tick", at("12:00:00"))]
