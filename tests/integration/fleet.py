@@ -474,7 +474,8 @@ class Fleet:
             )
             if not any(before <= tick <= after for before, after in self.jumps)
         )  # fmt: skip
-        cuts = statistics.quantiles(late, n=100)
+        late = late or [0.0]
+        cuts = statistics.quantiles(late * 2, n=100, method="inclusive")  # twice: of one there are none
         deeds = self.deeds
         skipped = self.rows("SELECT reason, SUM(missed), COUNT(*) FROM runs WHERE status = 'SKIPPED' GROUP BY 1")
         lines = [
