@@ -257,7 +257,7 @@ class Blaze:
         session.engine.pool.hold(held)
         if session.ticker is not None:
             session.ticker.paused = held
-            session.ticker.wake()
+            session.ticker.look()  # it may be about to act on what it has read before
 
     # ------------------------------------------------------------------ jobs
 
@@ -292,7 +292,10 @@ class Blaze:
         """
         from .remember import jobs
 
-        return jobs.pause_job(self._open().journal, job_id)
+        session = self._open()
+        changed = jobs.pause_job(session.journal, job_id)
+        _wake(session)
+        return changed
 
     def resume_job(self, job_id: str) -> bool:
         """Let a paused job fire again from its next tick on; whether it was paused, or BROKEN and is mended.
@@ -315,13 +318,18 @@ class Blaze:
         """
         from .remember import jobs
 
-        jobs.remove_job(self._open().journal, job_id)
+        session = self._open()
+        jobs.remove_job(session.journal, job_id)
+        _wake(session)
 
     def clear_jobs(self) -> int:
         """Forget all jobs; how many there were. History stays."""
         from .remember import jobs
 
-        return jobs.clear_jobs(self._open().journal)
+        session = self._open()
+        number = jobs.clear_jobs(session.journal)
+        _wake(session)
+        return number
 
     @property
     def jobs(self) -> List[JobRecord]:
@@ -389,7 +397,8 @@ class Blaze:
             record = self.state.find_run(run_id)
             found = session.engine.runs.get(record.run_id)
             if found is None:
-                return cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user")
+                now = session.clock.time()
+                return cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user", now)
         return found.cancel("cancelled_by_user")
 
     def handle(self, run_id: str) -> RunHandle:

@@ -365,6 +365,8 @@ class Engine:
         for worker in self.pool.close():
             if worker is not me and worker.attempt is None:
                 worker.join(2.0)
+        for run in left:
+            run.show()
         self.flush()
         for run in left:
             run.suspend()

@@ -22,7 +22,6 @@ import threading
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..ground.errors import StepCancelled, StepTimeout
-from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
 from .pool import Item, Worker
 from .run import Run
@@ -209,9 +208,13 @@ class Timekeeper:
         for attempt in engine.attempts():
             if attempt.limit is not None and attempt.phase == LIVE:
                 yield attempt.limit
+            if engine.recorder is not None and not attempt.row and attempt.place.index != attempt.run.final:
+                yield attempt.started + SHOWN_AFTER
         for run in list(engine.runs.values()):
             if run.limit is not None and run.halted in (None, "fail_stop"):
                 yield run.limit
+            if engine.recorder is not None and not run.row and run.began and run.ended_at is None:
+                yield run.began + SHOWN_AFTER
         for attempt in list(self._stopping):
             asked = attempt.phase == ASKED and attempt.stop is None
             yield attempt.asked_at + (ASKED_FOR if asked else ASKED_FOR + CONDEMNED_FOR)
@@ -243,7 +246,7 @@ class Timekeeper:
             if recorder is None or attempt.place.index == attempt.run.final:
                 continue
             run, index = attempt.run, attempt.place.index
-            if not attempt.row and now - attempt.started >= SHOWN_AFTER:
+            if not attempt.row and now >= attempt.started + SHOWN_AFTER:
                 with run.lock:
                     if attempt.phase == OVER or attempt.row or run.attempts[index] != attempt.attempt:
                         continue
@@ -260,11 +263,8 @@ class Timekeeper:
         for run in list(self._engine.runs.values()):
             if run.limit is not None and now >= run.limit:
                 run.halt(TIMEOUT, flush=False)
-            if recorder is not None and not run.row and run.began and now - run.began >= SHOWN_AFTER:
-                with run.lock:
-                    if run.ended_at is None and run.status is RunStatus.PENDING:
-                        run.row = True
-                        recorder.run_started(run.key, run.wall(run.began))
+            if recorder is not None and not run.row and run.began and now >= run.began + SHOWN_AFTER:
+                run.show()
 
     # ------------------------------------------------------------------ stopping
 

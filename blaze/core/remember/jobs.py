@@ -10,11 +10,13 @@ What a job's ticks are is not known here: callers bring that along as a function
 
 from __future__ import annotations
 
+import math
 import sqlite3
+from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import NotFound, ValidationError
-from ..ground.names import did_you_mean, new_run_id
+from ..ground.names import did_you_mean, name_fault, new_run_id
 from ..ground.status import JobStatus
 from ..ground.ticks import Passed
 from .journal import Journal
@@ -27,6 +29,8 @@ QUEUED = "queued"
 DUE_LIMIT = 2000
 #: Values bound in one statement (SQLite before 3.32 takes 999).
 BOUND = 500
+#: Seconds between two runs of one job that were asked for at one instant: each needs a nominal time of its own.
+APART = 0.001
 #: Jobs changed in one transaction.
 JOBS_PER_TRANSACTION = 1000
 
@@ -49,23 +53,24 @@ MOVE_JOB = """
 UPDATE jobs SET next_at = ?, status = ? WHERE id = ?"""
 BREAK_JOB = """
 UPDATE jobs SET status = 'BROKEN', error = ?, version = version + 1
-WHERE id = ? AND version = ? AND status = 'ACTIVE'"""
+WHERE id = ? AND version = ? AND next_at = ? AND status = 'ACTIVE'"""
 MEND_JOB = """
 UPDATE jobs SET status = 'ACTIVE', error = NULL, version = version + 1 WHERE id = ? AND status = 'BROKEN'"""
 
+_PAUSED = "SELECT 1 FROM settings WHERE name = 'paused'"
 _DUE = """
 SELECT id, seq_id, next_at, priority, version FROM jobs INDEXED BY jobs_due
-WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at LIMIT ?"""
+WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at"""
 _NEXT = """
 SELECT next_at, priority, seq_id, id FROM jobs INDEXED BY jobs_due
-WHERE status = 'ACTIVE' AND (next_at, priority, seq_id, id) > (?, ?, ?, ?) ORDER BY next_at, priority, seq_id, id
-LIMIT ?"""
+WHERE status = 'ACTIVE' AND next_at < 1e15 AND (next_at, priority, seq_id, id) > (?, ?, ?, ?)
+ORDER BY next_at, priority, seq_id, id LIMIT ?"""
 _IS_OPEN = "status IN ('PENDING', 'RUNNING')"
 _SKIPPED = """
 INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, reason, created_at, ended_at, steps,
-                  missed, missed_from)
-VALUES (?, ?, ?, ?, ?, 'SKIPPED', ?, ?, ?, 0, ?, ?) ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL
-DO NOTHING"""
+                  missed, missed_from, parameters)
+VALUES (?, ?, ?, ?, ?, 'SKIPPED', ?, ?, ?, 0, ?, ?, (SELECT parameters FROM jobs WHERE job_id = ?))
+ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL DO NOTHING"""
 #: The graph of a run that was not run.
 NO_STEPS = '{"steps": []}'
 
@@ -138,21 +143,32 @@ class DueJob(NamedTuple):
 
 #: The ticks of a job that have passed, or None. Raises :class:`ValidationError` if its row can't be read.
 PassedTicks = Callable[[StoredJob], Optional[Passed]]
+#: A submission with its first tick as of an instant.
+FirstTick = Callable[[NewJob, float], NewJob]
 
 # ---------------------------------------------------------------------- by hand
 
 
 def submit(
-    journal: Journal, jobs: Sequence[NewJob], now: float, passed: PassedTicks, patience: float
+    journal: Journal,
+    given: Sequence[NewJob],
+    clock: Callable[[], float],
+    first_tick: FirstTick,
+    passed_until: Callable[[float], PassedTicks],
+    patience: float,
 ) -> List[SkippedTicks]:
     """Store jobs, all or none; each replaces the one with its id, of which history and pause stay.
 
     A job that is stored as it stands already is left alone, unless it fires once and now.
     Ticks of a replaced job that were due are not fired any more: they are returned as
     skipped, and recorded. ``patience``: seconds for which a due tick may still be fired.
+
+    What the time is, in epoch seconds, ``clock`` is asked when the write lock has been taken.
     """
 
     def work(cursor: sqlite3.Cursor) -> List[SkippedTicks]:
+        now = clock()
+        jobs, passed = [first_tick(job, now) for job in given], passed_until(now)
         stored = {job.job_id: job for job in _jobs_by_id(cursor, [job.job_id for job in jobs])}
         fresh: List[NewJob] = []
         skipped: List[SkippedTicks] = []
@@ -164,7 +180,6 @@ def submit(
                 skipped += _replace(cursor, job, old, now, passed)
         rows = [_row(job, _next_of(cursor, job)) for job in fresh]
         cursor.executemany(INSERT_JOB, [(*row, now) for row in rows])
-        insert_skipped(cursor, skipped, now)
         return skipped
 
     return journal.transaction(work)
@@ -177,24 +192,28 @@ def _stands(job: NewJob, old: StoredJob, now: float, patience: float) -> bool:
         return job.source == AUTO_START and old.source == SUBMITTED
     if job.source == AUTO_START or old.status == JobStatus.PAUSED.value:
         return True
-    if job.interval is None and job.start_at is None:
-        return False
+    if job.interval is None:
+        # Its only tick, if it was not fired yet, is still to come.
+        return job.start_at is not None and old.next_at is not None
     return old.next_at is not None and old.next_at > now - patience
 
 
 def _replace(
     cursor: sqlite3.Cursor, job: NewJob, old: StoredJob, now: float, passed: PassedTicks
 ) -> List[SkippedTicks]:
+    is_paused = old.status == JobStatus.PAUSED.value
+    skipped: List[SkippedTicks] = []
+    if job.interval is not None or job.start_at is None or job.next_at != old.next_at:
+        try:
+            skipped = _skipped(old, passed(old), "paused" if is_paused else "resubmitted")
+        except ValidationError:
+            pass  # what it was can't be read any more
+    insert_skipped(cursor, skipped, now)
     row = _row(job, _next_of(cursor, job))
-    if old.status == JobStatus.PAUSED.value:
+    if is_paused:
         row = (*row[:-2], JobStatus.PAUSED.value, row[-1])
     cursor.execute(REPLACE_JOB, (*row, now, old.key))
-    if old.status != JobStatus.ACTIVE.value:
-        return []
-    try:
-        return _skipped(old, passed(old), "resubmitted")
-    except ValidationError:
-        return []  # what it was can't be read any more
+    return skipped
 
 
 def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:
@@ -203,12 +222,15 @@ def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:
 
 
 def _next_of(cursor: sqlite3.Cursor, job: NewJob) -> Optional[float]:
-    """The first tick, unless it is a single one that was fired before."""
-    if job.interval is None and job.start_at is not None and job.next_at is not None:
+    """The first tick, unless it is a single one that was fired before; one that is to be now gets an instant."""
+    next_at = job.next_at
+    if job.interval is None and next_at is not None:
         fired = "SELECT 1 FROM runs WHERE job_id = ? AND scheduled_at = ?"
-        if cursor.execute(fired, (job.job_id, job.next_at)).fetchone() is not None:
-            return None
-    return job.next_at
+        while cursor.execute(fired, (job.job_id, next_at)).fetchone() is not None:
+            if job.start_at is not None:
+                return None
+            next_at -= APART
+    return next_at
 
 
 def _skipped(job: StoredJob, found: Optional[Passed], reason: str) -> List[SkippedTicks]:
@@ -281,11 +303,13 @@ def clear_jobs(journal: Journal) -> int:
     return journal.transaction(work)
 
 
-def _cancel_queued(cursor: sqlite3.Cursor, job_id: str, reason: str, now: Optional[float] = None) -> List[str]:
+def _cancel_queued(
+    cursor: sqlite3.Cursor, job_id: str, reason: str, now: Optional[float] = None, before: float = math.inf
+) -> List[str]:
     rows = cursor.execute(
         f"SELECT id, run_id FROM runs INDEXED BY runs_open WHERE {_IS_OPEN} AND job_id = ? AND owner IS NULL "
-        "AND reason = ?",
-        (job_id, QUEUED),
+        "AND reason = ? AND scheduled_at < ?",
+        (job_id, QUEUED, before),
     ).fetchall()
     for key, _ in rows:
         cursor.execute(
@@ -323,7 +347,12 @@ def resume_all(journal: Journal, now: float, passed: PassedTicks) -> List[Skippe
 
 def is_paused(journal: Journal) -> bool:
     """Whether all ticks are held back."""
-    return bool(journal.read("SELECT 1 FROM settings WHERE name = 'paused'"))
+    return bool(journal.read(_PAUSED))
+
+
+def holds(cursor: sqlite3.Cursor) -> bool:
+    """The same inside a transaction."""
+    return cursor.execute(_PAUSED).fetchone() is not None
 
 
 # ---------------------------------------------------------------------- firing
@@ -355,17 +384,28 @@ def due_until(journal: Journal, moment: float, limit: int, knows: Callable[[str]
 
 def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
     """Jobs with a due tick whose sequence is known: the most important first, then the longest due."""
-    found: List[DueJob] = []
-    for row in cursor.execute(_DUE, (now, DUE_LIMIT if limit < DUE_LIMIT else limit)):
-        if knows(row[1]):
-            found.append(DueJob(*row))
-    found.sort(key=lambda job: (-job.priority, job.next_at, job.key))
+    found = _due(cursor, now, max(limit, DUE_LIMIT), knows)
+    found.sort(key=lambda job: (-_number(job.priority), job.next_at, job.key))
     return found[:limit]
+
+
+def _number(priority: Any) -> int:
+    """What stands in a damaged row is no priority."""
+    return priority if isinstance(priority, int) else 0
 
 
 def unknown_due(journal: Journal, before: float, knows: Callable[[str], bool]) -> List[DueJob]:
     """Jobs whose tick was due before an instant, and whose sequence is not known here."""
-    return [DueJob(*row) for row in journal.read(_DUE, (before, DUE_LIMIT)) if not knows(row[1])]
+    return journal.look(lambda cursor: _due(cursor, before, DUE_LIMIT, lambda seq_id: not knows(seq_id)))
+
+
+def _due(cursor: sqlite3.Cursor, now: float, limit: int, wanted: Callable[[str], bool]) -> List[DueJob]:
+    """The jobs of the sequences wanted that have been due longest."""
+    rows = cursor.connection.execute(_DUE, (now,))  # a cursor of its own, which is closed half-way
+    try:
+        return list(islice((DueJob(*row) for row in rows if wanted(row[1])), limit))
+    finally:
+        rows.close()
 
 
 def open_runs(cursor: sqlite3.Cursor, job_ids: Sequence[str]) -> Dict[str, Tuple[int, int]]:
@@ -388,24 +428,24 @@ def move(cursor: sqlite3.Cursor, places: Sequence[Tuple[int, Optional[float]]]) 
     cursor.executemany(MOVE_JOB, [(None, JobStatus.ENDED.value, key) for key, at in places if at is None])
 
 
-def cancel_runs(cursor: sqlite3.Cursor, job_id: str, reason: str, now: float) -> None:
-    """Ask the runs of a job that go on to stop, whichever process has them; end those that wait in its queue."""
-    _cancel_queued(cursor, job_id, reason, now)
+def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, now: float) -> None:
+    """Ask the runs of a job's ticks before ``tick`` to stop, whichever process has them; end those in its queue."""
+    _cancel_queued(cursor, job_id, reason, now, tick)
     cursor.execute(
         f"UPDATE runs SET cancel = ? WHERE id IN (SELECT id FROM runs INDEXED BY runs_open WHERE {_IS_OPEN} "
-        "AND job_id = ?) AND cancel IS NULL",
-        (reason, job_id),
+        "AND job_id = ? AND scheduled_at < ?) AND cancel IS NULL",
+        (reason, job_id, tick),
     )
 
 
 def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: float) -> None:
-    """Record ticks that are not run."""
+    """Record ticks that are not run, with the parameters that their jobs have now: they may be made up for by hand."""
     for skipped in ticks:
         cursor.execute(
             _SKIPPED,
             (
                 skipped.run_id, skipped.seq_id, _empty_definition(cursor, skipped.seq_id), skipped.job_id,
-                skipped.last, skipped.reason, now, now, skipped.number, skipped.first,
+                skipped.last, skipped.reason, now, now, skipped.number, skipped.first, skipped.job_id,
             ),
         )  # fmt: skip
 
@@ -420,8 +460,10 @@ def _empty_definition(cursor: sqlite3.Cursor, seq_id: str) -> int:
 
 
 def break_job(journal: Journal, job: DueJob, error: str) -> bool:
-    """Park a job with its error; whether it was still the same."""
-    return journal.transaction(lambda cursor: cursor.execute(BREAK_JOB, (error, job.key, job.version)).rowcount > 0)
+    """Park a job with its error; whether it was still the same, and nobody had fired it."""
+    return journal.transaction(
+        lambda cursor: cursor.execute(BREAK_JOB, (error, job.key, job.version, job.next_at)).rowcount > 0
+    )
 
 
 def mend_job(journal: Journal, key: int) -> None:
@@ -432,8 +474,13 @@ def mend_job(journal: Journal, key: int) -> None:
 # ---------------------------------------------------------------------- the queue, and what other processes ask
 
 
-def take_queued(journal: Journal, owner: str, knows: Callable[[str], bool]) -> List[str]:
-    """Make ``owner`` the owner of the queued runs whose turn it is: the run ids."""
+def take_queued(
+    journal: Journal, owner: str, knows: Callable[[str], bool], deadline: Callable[[str], Optional[float]]
+) -> List[str]:
+    """Make ``owner`` the owner of the queued runs whose turn it is: the run ids.
+
+    Their time begins now: ``deadline(seq_id)`` tells until when, in epoch seconds.
+    """
     waiting = _queue_heads(journal)
     if not any(knows(seq_id) for _, _, seq_id in waiting):
         return []
@@ -443,9 +490,9 @@ def take_queued(journal: Journal, owner: str, knows: Callable[[str], bool]) -> L
         for key, run_id, seq_id in waiting:
             if knows(seq_id):
                 changed = cursor.execute(
-                    "UPDATE runs SET owner = ?, reason = NULL WHERE id = ? AND owner IS NULL AND reason = ? "
-                    f"AND {_IS_OPEN}",
-                    (owner, key, QUEUED),
+                    "UPDATE runs SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "
+                    f"AND reason = ? AND {_IS_OPEN}",
+                    (owner, deadline(seq_id), key, QUEUED),
                 ).rowcount
                 if changed:
                     taken.append(run_id)
@@ -520,6 +567,8 @@ def broken_jobs(journal: Journal) -> List[StoredJob]:
 
 def job_by_id(cursor: sqlite3.Cursor, job_id: str) -> StoredJob:
     """One job. Raises :class:`NotFound`, with near ids."""
+    if name_fault(job_id, dotted=True) is not None:
+        raise NotFound(f"there is no job {job_id!r:.140}")
     row = cursor.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
     if row is None:
         known = [found[0] for found in cursor.execute("SELECT job_id FROM jobs LIMIT 10000")]
