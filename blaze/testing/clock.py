@@ -17,6 +17,8 @@ from blaze.core.ground.errors import BlazeError, Fault, ValidationError
 
 #: Real seconds that a block may take before time goes on without it, so that its timeout can strike.
 BLOCK_PATIENCE = 5.0
+#: Real seconds that everything else may take: a machine that is this slow, or something is wrong.
+STUCK_AFTER = 10.0
 #: Real seconds between two looks whether all is quiet, shortest and longest.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.00002, 0.002
 #: Monotonic time at which a virtual clock begins.
@@ -116,14 +118,14 @@ class VirtualClock(Clock):
             raise ValidationError([Fault("advance()", "time goes forwards only; jump() sets the wall clock")])
         with self._driver():
             # Real time until which what is due has to be done.
-            overdue = _time.monotonic() + self._patience
+            overdue = _time.monotonic() + STUCK_AFTER
             while True:
                 self._settle()
                 moment = self._next_moment()
                 if moment is None or moment > end:
                     break
                 if moment > self._now:
-                    overdue = _time.monotonic() + self._patience
+                    overdue = _time.monotonic() + STUCK_AFTER
                 elif _time.monotonic() >= overdue:
                     raise BlazeError(f"what was due at {self.now.isoformat()} is not done; health() may tell why")
                 self._move_to(moment)
@@ -180,17 +182,20 @@ class VirtualClock(Clock):
     def _settle(self) -> None:
         """Wait, in real time, until nobody has anything in hand; a block that takes too long is left alone."""
         pause = SHORTEST_PAUSE
-        end = _time.monotonic() + self._patience
-        while self._is_busy():
-            if _time.monotonic() >= end:
+        begin = _time.monotonic()
+        blocks = True
+        while self._is_busy(blocks):
+            waited = _time.monotonic() - begin
+            if waited >= max(STUCK_AFTER, self._patience):
                 return
+            blocks = waited < self._patience
             _time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _is_busy(self) -> bool:
+    def _is_busy(self, blocks: bool) -> bool:
         with self._lock:
             workers = list(self._workers)
-        return any(worker.is_busy() for worker in workers)
+        return any(worker.is_busy(blocks) for worker in workers)
 
 
 class _Driver:
