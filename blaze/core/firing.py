@@ -122,9 +122,10 @@ class Firing:
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
+        # First of all: of a run that ends from here on it is told that it may be the turn of another.
+        self.queues = jobs.queues(self._session.journal)
         taken = jobs.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
         resume_own(self._session, self._sequences, taken)
-        self.queues = jobs.queues(self._session.journal)
 
     def _deadline(self, seq_id: str) -> Optional[float]:
         """Until when a run may last that begins now."""
