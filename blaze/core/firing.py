@@ -8,7 +8,7 @@ the ticker calls it.
 from __future__ import annotations
 
 import sqlite3
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.run import Run
 from .ground.context import RunInfo
@@ -20,7 +20,7 @@ from .recovering import plan_of, resume_own
 from .remember import jobs
 from .remember.jobs import DueJob, SkippedTicks, StoredJob
 from .remember.recorder import NewRun
-from .seq import BlazeSequence
+from .seq import BlazeSequence, Sequence
 from .session import Session
 from .what.plan import Plan
 from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
@@ -38,6 +38,9 @@ class Prepared(NamedTuple):
     job: StoredJob
     timing: Timing
     plan: Plan
+    #: What the plan was made of.
+    sequence: Sequence[Any, Any]
+    version: int
 
 
 class Fired(NamedTuple):
@@ -140,7 +143,7 @@ class Firing:
         ready: List[Tuple[DueJob, Prepared]] = []
         for job in due:
             prepared = self._prepared.get(job.key)
-            if prepared is None or prepared.job.version != job.version:
+            if prepared is None or prepared.job.version != job.version or not self._is_current(prepared):
                 batch.strange.append(job)
             elif not batch.strange:  # behind one that has to be prepared first, its turn comes next time
                 ready.append((job, prepared))
@@ -217,8 +220,15 @@ class Firing:
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
+        sequence = self._sequences[job.seq_id]
+        version = sequence.version
         plan = plan_of(self._session, self._sequences, job.seq_id, job.parameters)
-        return Prepared(job, timing_of(job), plan)
+        return Prepared(job, timing_of(job), plan, sequence, version)
+
+    def _is_current(self, prepared: Prepared) -> bool:
+        """Whether its sequence is declared as it was then."""
+        sequence = prepared.sequence
+        return sequence is self._sequences.get(sequence.seq_id) and sequence.version == prepared.version
 
     def break_unknown(self, before: float) -> None:
         """Park the jobs that were due ``before`` an instant, and whose sequence nobody seems to have."""
