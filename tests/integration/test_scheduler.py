@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from blaze import BlazeError, BlazeSequence, JobStatus, RunStatus, RunSuspended, Schedule, StateError
+from blaze import BlazeError, BlazeSequence, JobStatus, RunStatus, RunSuspended, Schedule, SeqBlockData, StateError
 from blaze import SubmitSequenceData as Submission
 from blaze.core import ticking
 from blaze.core.firing import Firing
@@ -336,6 +336,35 @@ def test_thousands_of_due_jobs_of_another_process_hold_up_none_of_the_own(timed)
     timed.start(job(), sequences=registry(timed, "tick"))
     timed.clock.advance(seconds=20)
     assert timed.noted == [("tick", at("12:00:00"))]
+
+
+@pytest.mark.parametrize("anew", ["block", "sequence"])
+def test_what_is_declared_anew_is_what_the_next_tick_runs(timed, anew):
+    """As when a module is loaded again, or a cell of a notebook: what ``trigger`` runs and what a tick runs are the same."""
+
+    def declare_block(word):
+        lines = ["@blocks.block(name='say')", f"def say(extra=''): noted.append(('{word}' + extra, None))"]
+        names = {"blocks": timed.bench.blocks, "noted": timed.noted, "__name__": "cell"}
+        exec(compile("\n".join(lines), "cell.py", "exec"), names)
+
+    def declare_sequence(extra):
+        @timed.bench.sequences.sequence(
+            blocks=timed.bench.blocks, sequence=[SeqBlockData("say", parameters={"extra": extra})], seq_id="says"
+        )
+        def says(context=None):
+            return None
+
+    declare_block("old")
+    declare_sequence("")
+    scheduler = timed.start(job("says"))
+    timed.clock.advance(minutes=1)
+    if anew == "block":
+        declare_block("new")
+    else:
+        declare_sequence("er")
+    timed.clock.advance(minutes=1)
+    scheduler.run("says", timeout=PATIENCE)
+    assert [name for name, _ in timed.noted] == ["old", *["new" if anew == "block" else "older"] * 2]
 
 
 # ---------------------------------------------------------------------- sequences that start by themselves
