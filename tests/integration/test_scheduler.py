@@ -340,7 +340,7 @@ def test_thousands_of_due_jobs_of_another_process_hold_up_none_of_the_own(timed)
 
 @pytest.mark.parametrize("anew", ["block", "sequence"])
 def test_what_is_declared_anew_is_what_the_next_tick_runs(timed, anew):
-    """As when a module is loaded again, or a cell of a notebook: what ``trigger`` runs and what a tick runs are the same."""
+    """As when a module is loaded again, or a cell: what ``trigger`` runs and what a tick runs are the same."""
 
     def declare_block(word):
         lines = ["@blocks.block(name='say')", f"def say(extra=''): noted.append(('{word}' + extra, None))"]
