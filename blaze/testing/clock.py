@@ -117,20 +117,9 @@ class VirtualClock(Clock):
         if end < self._now:
             raise ValidationError([Fault("advance()", "time goes forwards only; jump() sets the wall clock")])
         with self._driver():
-            # Real time until which what is due has to be done.
-            overdue = _time.monotonic() + STUCK_AFTER
-            while True:
-                self._settle()
-                moment = self._next_moment()
-                if moment is None or moment > end:
-                    break
-                if moment > self._now:
-                    overdue = _time.monotonic() + STUCK_AFTER
-                elif _time.monotonic() >= overdue:
-                    raise BlazeError(f"what was due at {self.now.isoformat()} is not done; health() may tell why")
-                self._move_to(moment)
+            self._play(end)
             self._move_to(end)
-            self._settle()
+            self._play(end)
         return self.now
 
     def to_next_tick(self) -> datetime:
@@ -144,13 +133,13 @@ class VirtualClock(Clock):
             if moment is None:
                 raise BlazeError("nothing will be due: no job is active, and nothing waits")
             self._move_to(moment)
-            self._settle()
+            self._play(self._now)
         return self.now
 
     def settle(self) -> None:
         """Let everything happen that is due now; no time passes."""
         with self._driver():
-            self._settle()
+            self._play(self._now)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock, as an administrator does: by so many seconds, backwards if negative. No time passes."""
@@ -158,10 +147,27 @@ class VirtualClock(Clock):
             self._settle()
             self._offset += seconds
             self._wake_all()
-            self._settle()
+            self._play(self._now)
 
     def _driver(self) -> _Driver:
         return _Driver(self._driving)
+
+    def _play(self, end: float) -> None:
+        """Let everything happen that is due until ``end``, in monotonic seconds.
+
+        Who was on its way to wait when it was to be woken is woken again: what is due stays due until it is done.
+        """
+        overdue = _time.monotonic() + STUCK_AFTER
+        while True:
+            self._settle()
+            moment = self._next_moment()
+            if moment is None or moment > end:
+                return
+            if moment > self._now:
+                overdue = _time.monotonic() + STUCK_AFTER
+            elif _time.monotonic() >= overdue:
+                raise BlazeError(f"what was due at {self.now.isoformat()} is not done; health() may tell why")
+            self._move_to(moment)
 
     def _next_moment(self) -> Optional[float]:
         """When the next thing will be due, in monotonic seconds."""
