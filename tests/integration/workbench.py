@@ -11,6 +11,9 @@ from blaze import Blaze, BlazeBlock, BlazeSequence, Clock, SeqBlockData
 #: Seconds after which a test gives up waiting for what should have happened at once.
 PATIENCE = 10.0
 
+#: Seconds that a thread asks to wait for what is overdue.
+OVERDUE = 0.001
+
 
 def wait_until(condition, what="it", seconds=PATIENCE):
     """Wait for what has no event of its own."""
@@ -127,7 +130,8 @@ class HandClock(Clock):
         with self._changed:
             self._looks[event] = self._looks.get(event, 0) + 1
             self._changed.notify_all()
-        return event.wait(PATIENCE)
+        # What is due by now is not waited for: time may have moved while this thread was on its way here.
+        return event.wait(PATIENCE if timeout is None or timeout > OVERDUE else OVERDUE)
 
     def advance(self, seconds):
         """Move on, and return when whoever watches the clock has done all that was due by then."""
