@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.run import Run
 from .ground.context import RunInfo
@@ -21,7 +21,7 @@ from .recovering import plan_of, resume_own
 from .remember import jobs
 from .remember.jobs import DueJob, SkippedTicks, StoredJob
 from .remember.recorder import NewRun, insert_runs
-from .seq import BlazeSequence
+from .seq import BlazeSequence, Sequence
 from .session import Session
 from .what.plan import Plan
 from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
@@ -43,6 +43,9 @@ class Prepared(NamedTuple):
     job: StoredJob
     timing: Timing
     plan: Plan
+    #: What the plan was made of.
+    sequence: Sequence[Any, Any]
+    version: int
 
 
 class Planned(NamedTuple):
@@ -186,9 +189,10 @@ class Firing:
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
+        # First of all: of a run that ends from here on it is told that it may be the turn of another.
+        self.queues = jobs.queues(self._session.journal)
         self._taken += jobs.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
         self.go_on()
-        self.queues = jobs.queues(self._session.journal)
 
     def go_on(self) -> None:
         """Start the runs that are ours already, and that an error kept from being started."""
@@ -213,7 +217,7 @@ class Firing:
         ready: List[Tuple[DueJob, Prepared]] = []
         for job in due:
             prepared = self._prepared.get(job.key)
-            if prepared is None or prepared.job.version != job.version:
+            if prepared is None or prepared.job.version != job.version or not self._is_current(prepared):
                 batch.strange.append(job)
             elif not batch.strange:  # behind one that has to be prepared first, its turn comes next time
                 ready.append((job, prepared))
@@ -296,8 +300,15 @@ class Firing:
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
+        sequence = self._sequences[job.seq_id]
+        version = sequence.version
         plan = plan_of(self._session, self._sequences, job.seq_id, job.parameters)
-        return Prepared(job, timing_of(job), plan)
+        return Prepared(job, timing_of(job), plan, sequence, version)
+
+    def _is_current(self, prepared: Prepared) -> bool:
+        """Whether its sequence is declared as it was then."""
+        sequence = prepared.sequence
+        return sequence is self._sequences.get(sequence.seq_id) and sequence.version == prepared.version
 
     def break_unknown(self, passed: float, patience: float) -> None:
         """Park the jobs that were seen to be due for ``patience`` seconds, and whose sequence nobody seems to have.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Optional, Set
+from typing import TYPE_CHECKING, Optional, Set, Tuple
 
 from .ground.errors import StateError
 
@@ -32,8 +32,6 @@ LEAD = 0.03
 SHORTEST = 0.02
 #: Seconds until what could not be fired is tried again, the first time and at most; in between twice as long each time.
 RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
-#: Version of a file that was not looked at yet.
-UNSEEN = -1
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
@@ -70,7 +68,7 @@ class Ticker:
         self._look_all = True
         self._looked_at = self._clock.monotonic()
         self._look_at = 0.0
-        self._file_version = UNSEEN
+        self._file_version: Optional[Tuple[int, int]] = None
         #: Owners of open runs that had no lock file at the last look.
         self._orphans: Set[str] = set()
         #: The instant whose ticks were prepared for.
@@ -243,7 +241,7 @@ class Ticker:
             alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
-        version = session.journal.read("PRAGMA data_version")[0][0]
+        version = session.journal.version()
         look_all, self._look_all = self._look_all, False
         if look_all or version != self._file_version:
             try:

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from blaze import BlazeError, BlazeSequence, JobStatus, RunStatus, RunSuspended, Schedule, StateError
+from blaze import BlazeError, BlazeSequence, JobStatus, RunStatus, RunSuspended, Schedule, SeqBlockData, StateError
 from blaze import SubmitSequenceData as Submission
 from blaze.core import ticking
 from blaze.core.firing import Firing
+from blaze.core.remember import jobs
 from tests.integration.timed import SHORT, UTC, Timed, at, history, job, open_descriptors
 from tests.integration.workbench import PATIENCE, wait, wait_until, within_patience
 from tests.unit.test_schedule import brute, minutes_of
@@ -337,6 +338,35 @@ def test_thousands_of_due_jobs_of_another_process_hold_up_none_of_the_own(timed)
     assert timed.noted == [("tick", at("12:00:00"))]
 
 
+@pytest.mark.parametrize("anew", ["block", "sequence"])
+def test_what_is_declared_anew_is_what_the_next_tick_runs(timed, anew):
+    """As when a module is loaded again, or a cell: what ``trigger`` runs and what a tick runs are the same."""
+
+    def declare_block(word):
+        lines = ["@blocks.block(name='say')", f"def say(extra=''): noted.append(('{word}' + extra, None))"]
+        names = {"blocks": timed.bench.blocks, "noted": timed.noted, "__name__": "cell"}
+        exec(compile("\n".join(lines), "cell.py", "exec"), names)
+
+    def declare_sequence(extra):
+        @timed.bench.sequences.sequence(
+            blocks=timed.bench.blocks, sequence=[SeqBlockData("say", parameters={"extra": extra})], seq_id="says"
+        )
+        def says(context=None):
+            return None
+
+    declare_block("old")
+    declare_sequence("")
+    scheduler = timed.start(job("says"))
+    timed.clock.advance(minutes=1)
+    if anew == "block":
+        declare_block("new")
+    else:
+        declare_sequence("er")
+    timed.clock.advance(minutes=1)
+    scheduler.run("says", timeout=PATIENCE)
+    assert [name for name, _ in timed.noted] == ["old", *["new" if anew == "block" else "older"] * 2]
+
+
 # ---------------------------------------------------------------------- sequences that start by themselves
 
 
@@ -596,13 +626,16 @@ def test_a_block_may_stop_its_scheduler(timed):
         timed.noted.append(("stops", None))
         if len(timed.noted) == 1:
             scheduler.stop(grace=0.0)
+            stopped.set()
 
+    stopped = threading.Event()
     timed.sequence("stops", stops)
     scheduler = timed.start(hooks=["on_run_end"])
     handle = scheduler.trigger("stops")
     with pytest.raises((RunSuspended, BlazeError)):
         handle.result(PATIENCE)
-    wait_until(lambda: not scheduler.started)
+    wait(stopped)
+    assert not scheduler.started
     with pytest.raises(BlazeError, match="was stopped"):
         within_patience(scheduler.status)
     again = timed.start()
@@ -870,6 +903,29 @@ def test_a_turn_in_the_queue_is_not_forgotten_when_it_can_not_be_written(timed, 
     assert failing.left == 0
     assert timed.times() == ["12:00:00", "12:01:00"]
     assert [entry[0] for entry in history(scheduler)] == ["COMPLETED"] * 2
+
+
+def test_a_run_that_ends_while_the_queue_is_looked_at_is_the_turn_of_the_next(timed, monkeypatch):
+    """As at a start, when it is not known yet in whose queues runs wait."""
+    timed.waiting("slow")
+    timed.clock._patience = SHORT
+    scheduler = timed.start(job("slow", overlap="queue", end_date=at("12:01:00")))
+    timed.clock.advance(minutes=2)
+    ticker = scheduler._session.ticker
+    ticker._firing.queues = set()
+    real = jobs.take_queued
+
+    def take_and_end_the_other(*args):
+        taken = real(*args)
+        monkeypatch.undo()
+        timed.gate.set()
+        wait_until(lambda: history(scheduler)[0][0] == "COMPLETED" and not scheduler.runs)
+        return taken
+
+    monkeypatch.setattr(jobs, "take_queued", take_and_end_the_other)
+    ticker.look()
+    timed.clock.settle()
+    assert timed.times() == ["12:00:00", "12:01:00"]
 
 
 @pytest.mark.parametrize("place", ["mend", "start_queued"])

@@ -208,13 +208,9 @@ class Timekeeper:
         for attempt in engine.attempts():
             if attempt.limit is not None and attempt.phase == LIVE:
                 yield attempt.limit
-            if engine.recorder is not None and not attempt.row and attempt.place.index != attempt.run.final:
-                yield attempt.started + SHOWN_AFTER
         for run in list(engine.runs.values()):
             if run.limit is not None and run.halted in (None, "fail_stop"):
                 yield run.limit
-            if engine.recorder is not None and not run.row and run.began and run.ended_at is None:
-                yield run.began + SHOWN_AFTER
         for attempt in list(self._stopping):
             asked = attempt.phase == ASKED and attempt.stop is None
             yield attempt.asked_at + (ASKED_FOR if asked else ASKED_FOR + CONDEMNED_FOR)

@@ -76,6 +76,8 @@ class Journal:
         self.fault: Optional[Fault] = None
         self._connection = open_memory() if path is None else open_writer(path, durability)
         self._cursor = self._connection.cursor()
+        #: How often the file was opened.
+        self._opened = 1
         self._commits = 0
         #: Bytes of large values written since the last checkpoint; whoever appends one adds to it.
         self.volume = 0
@@ -244,6 +246,11 @@ class Journal:
             except sqlite3.Error as error:
                 raise StateError(f"the state can't be read: {error}") from error
 
+    def version(self) -> Tuple[int, int]:
+        """Another one than before, if another connection has written to the file meanwhile."""
+        # What SQLite tells can be compared within one connection only.
+        return self._opened, int(self.read("PRAGMA data_version")[0][0])
+
     def look(self, ask: Callable[[sqlite3.Cursor], T]) -> T:
         """What a function asks with the writing connection's cursor; it writes nothing."""
         with self._alone():
@@ -314,6 +321,7 @@ class Journal:
         try:
             self._connection = open_writer_again(self.path, self.durability)
             self._cursor = self._connection.cursor()
+            self._opened += 1
         except StateError as error:
             self._lose(str(error))
 
