@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from .do.events import Herald, RunEvent, SkipEvent, StepEvent
     from .do.result import RunHandle, RunResult
     from .logger import BlazeLogger
-    from .remember.jobs import SkippedTicks
     from .remember.records import JobRecord
     from .remember.retention import Retention
+    from .remember.ticks import SkippedTicks
     from .session import Session
     from .state import StateManager
     from .status_report import Health, StatusReport

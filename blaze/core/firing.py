@@ -18,9 +18,10 @@ from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
 from .ground.ticks import Passed
 from .recovering import plan_of, resume_own
-from .remember import jobs
-from .remember.jobs import DueJob, SkippedTicks, StoredJob
+from .remember import jobs, ticks
+from .remember.jobs import StoredJob
 from .remember.recorder import NewRun, insert_runs
+from .remember.ticks import DueJob, SkippedTicks
 from .seq import BlazeSequence, Sequence
 from .session import Session
 from .what.plan import Plan
@@ -107,10 +108,10 @@ def timing_of(job: StoredJob) -> Timing:
 def passed_until(now: float) -> Callable[[StoredJob], Optional[Passed]]:
     """A function that tells which ticks of a stored job have passed ``now``."""
 
-    def ticks(job: StoredJob) -> Optional[Passed]:
+    def ticks_of(job: StoredJob) -> Optional[Passed]:
         return None if job.next_at is None else passed(timing_of(job), job.next_at, now)
 
-    return ticks
+    return ticks_of
 
 
 class Firing:
@@ -137,7 +138,7 @@ class Firing:
 
     def next_due(self) -> Tuple[Optional[float], bool]:
         """When the next tick is due, in epoch seconds, and whether many are at that instant."""
-        return jobs.next_due(self._session.journal, self.knows, MANY)
+        return ticks.next_due(self._session.journal, self.knows, MANY)
 
     def foresee(self, tick: float) -> None:
         """Prepare what will be due at an instant, so that less is left to do then.
@@ -145,7 +146,7 @@ class Firing:
         What is prepared is of use only if nothing has changed when the time has come.
         """
         self._foreseen.clear()
-        for due in jobs.due_until(self._session.journal, tick, BATCH, self.knows):
+        for due in ticks.due_until(self._session.journal, tick, BATCH, self.knows):
             prepared = self._prepared.get(due.key)
             if prepared is None or prepared.job.version != due.version:
                 self.get_ready([due])
@@ -190,8 +191,8 @@ class Firing:
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
         # First of all: of a run that ends from here on it is told that it may be the turn of another.
-        self.queues = jobs.queues(self._session.journal)
-        self._taken += jobs.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
+        self.queues = ticks.queues(self._session.journal)
+        self._taken += ticks.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
         self.go_on()
 
     def go_on(self) -> None:
@@ -209,10 +210,10 @@ class Firing:
     def _decide(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
         # Not before: the lock may have been waited for.
         now = batch.at = self._session.clock.time()
-        batch.paused = jobs.holds(cursor)
+        batch.paused = ticks.holds(cursor)
         if batch.paused:
             return
-        due = jobs.due_jobs(cursor, now, BATCH, self.knows)
+        due = ticks.due_jobs(cursor, now, BATCH, self.knows)
         batch.more = len(due) == BATCH
         ready: List[Tuple[DueJob, Prepared]] = []
         for job in due:
@@ -223,7 +224,7 @@ class Firing:
                 ready.append((job, prepared))
         batch.more |= bool(batch.strange)
         careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
-        open_runs = jobs.open_runs(cursor, careful)
+        open_runs = ticks.open_runs(cursor, careful)
         moves: List[Tuple[int, Optional[float]]] = []
         for job, prepared in ready:
             open_of_job = open_runs.get(prepared.job.job_id)
@@ -239,8 +240,8 @@ class Firing:
                 moves.append((job.key, decision.next_at))
         keys = insert_runs(cursor, [planned.run for planned in batch.planned])
         batch.fired = [(planned, key) for planned, key in zip(batch.planned, keys) if key is not None]
-        jobs.insert_skipped(cursor, batch.skipped, now)
-        jobs.move(cursor, moves)
+        ticks.insert_skipped(cursor, batch.skipped, now)
+        ticks.move(cursor, moves)
 
     def _carry_out(
         self, cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision, now: float, batch: Batch
@@ -251,7 +252,7 @@ class Firing:
             for skip in decision.skips
         ]
         if decision.cancels:
-            jobs.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
+            ticks.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
             batch.cancels = True
         for start in decision.starts:
             run = self._new_run(prepared, start, now)
@@ -273,7 +274,7 @@ class Firing:
             len(plan.steps),
             job.job_id,
             start.at,
-            reason=jobs.QUEUED if start.queued else None,
+            reason=ticks.QUEUED if start.queued else None,
         )
 
     # ------------------------------------------------------------------ preparing
@@ -317,7 +318,7 @@ class Firing:
         fired them too. How late a tick is says nothing: clocks jump, and machines sleep.
         """
         now = self._session.clock.time()
-        found = jobs.unknown_due(self._session.journal, now, self.knows)
+        found = ticks.unknown_due(self._session.journal, now, self.knows)
         self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}
         for due, seconds in self._unknown.items():
             if seconds < patience:

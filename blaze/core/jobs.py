@@ -9,8 +9,9 @@ from .ground.errors import BlazeError, Fault, ValidationError
 from .ground.status import JobStatus
 from .recovering import plan_of
 from .remember import jobs
-from .remember.jobs import NewJob, SkippedTicks, StoredJob
+from .remember.jobs import NewJob, StoredJob
 from .remember.records import JobRecord
+from .remember.ticks import SkippedTicks
 from .seq import BlazeSequence, Sequence, SubmitSequenceData
 from .session import Session
 from .submitting import auto_start_job, new_jobs

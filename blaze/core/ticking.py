@@ -227,7 +227,7 @@ class Ticker:
     def _look(self, firing: Firing) -> None:
         """See to what other processes did: died, stopped, paused, cancelled, added."""
         from .recovering import find_orphans, take_over_the_dead, take_released
-        from .remember import jobs
+        from .remember import jobs, ticks
 
         session = self._session
         now = self._clock.monotonic()
@@ -247,7 +247,7 @@ class Ticker:
             try:
                 self._hold(jobs.is_paused(session.journal))
                 self._obey_cancels()
-                if jobs.has_released(session.journal):
+                if ticks.has_released(session.journal):
                     take_released(session, self._sequences, self._max_recoveries, [])
                 firing.start_queued()
                 firing.mend()
@@ -270,10 +270,10 @@ class Ticker:
 
     def _obey_cancels(self) -> None:
         """Cancel the runs at hand that somebody asked to."""
-        from .remember import jobs
+        from .remember import ticks
 
         engine = self._session.engine
-        for run_id, reason in jobs.asked_to_cancel(self._session.journal, self._session.instance_id):
+        for run_id, reason in ticks.asked_to_cancel(self._session.journal, self._session.instance_id):
             run = engine.runs.get(run_id)
             if run is not None:
                 run.halt(reason)

@@ -18,7 +18,7 @@ from blaze import BlazeError, BlazeSequence, JobStatus, RunStatus, RunSuspended,
 from blaze import SubmitSequenceData as Submission
 from blaze.core import ticking
 from blaze.core.firing import Firing
-from blaze.core.remember import jobs
+from blaze.core.remember import ticks
 from tests.integration.timed import SHORT, UTC, Timed, at, history, job, open_descriptors
 from tests.integration.workbench import PATIENCE, wait, wait_until, within_patience
 from tests.unit.test_schedule import brute, minutes_of
@@ -913,7 +913,7 @@ def test_a_run_that_ends_while_the_queue_is_looked_at_is_the_turn_of_the_next(ti
     timed.clock.advance(minutes=2)
     ticker = scheduler._session.ticker
     ticker._firing.queues = set()
-    real = jobs.take_queued
+    real = ticks.take_queued
 
     def take_and_end_the_other(*args):
         taken = real(*args)
@@ -922,7 +922,7 @@ def test_a_run_that_ends_while_the_queue_is_looked_at_is_the_turn_of_the_next(ti
         wait_until(lambda: history(scheduler)[0][0] == "COMPLETED" and not scheduler.runs)
         return taken
 
-    monkeypatch.setattr(jobs, "take_queued", take_and_end_the_other)
+    monkeypatch.setattr(ticks, "take_queued", take_and_end_the_other)
     ticker.look()
     timed.clock.settle()
     assert timed.times() == ["12:00:00", "12:01:00"]

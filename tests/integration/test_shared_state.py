@@ -19,7 +19,7 @@ from blaze import JobStatus, NotFound, RunStatus, StateError, SubmitSequenceData
 from blaze.core import firing, ticking
 from blaze.core.do.run import Run
 from blaze.core.firing import Firing
-from blaze.core.remember import database, jobs
+from blaze.core.remember import database, jobs, ticks
 from blaze.core.remember import journal as journal_module
 from tests.integration.doomed import Child, Doomed, StartingGun, die, in_child, is_gone
 from tests.integration.shared_clock import SharedClock
@@ -496,7 +496,7 @@ def test_a_job_that_somebody_fires_after_all_is_not_broken(two_kinds):
     two_kinds.submit("hourly")
     without = lacking(two_kinds, loop_interval=30)
     journal = without._session.journal
-    (due,) = jobs.unknown_due(journal, NOON + HOUR, lambda seq_id: False)
+    (due,) = ticks.unknown_due(journal, NOON + HOUR, lambda seq_id: False)
     two_kinds.clock.move(HOUR)
     with Child(two_kinds.live):
         two_kinds.ended(1)
@@ -613,7 +613,7 @@ def test_a_turn_in_a_queue_that_could_not_be_written_down_comes_all_the_same(gat
     gated.clock.move(HOUR)
     scheduler._session.ticker.wake()
     wait_until(lambda: len(gated.runs()) == 2)
-    take, failed = jobs.take_queued, threading.Event()
+    take, failed = ticks.take_queued, threading.Event()
 
     def fail_once(*args):
         if not failed.is_set():
@@ -621,7 +621,7 @@ def test_a_turn_in_a_queue_that_could_not_be_written_down_comes_all_the_same(gat
             raise StateError("the state can't be written: database or disk is full")
         return take(*args)
 
-    monkeypatch.setattr(jobs, "take_queued", fail_once)
+    monkeypatch.setattr(ticks, "take_queued", fail_once)
     gated.open_gate()
     wait(failed)
     gated.wait_for_runs((1, "COMPLETED", None), (2, "COMPLETED", None))
@@ -655,7 +655,7 @@ def test_what_others_did_is_looked_at_again_if_the_look_failed(gated, monkeypatc
     here = gated.start()
     gated.clock.move(HOUR)
     gated.witness.wait_for(f"in {os.getpid()}")
-    asked, failed = jobs.asked_to_cancel, threading.Event()
+    asked, failed = ticks.asked_to_cancel, threading.Event()
 
     def fail_once(*args):
         if not failed.is_set():
@@ -663,7 +663,7 @@ def test_what_others_did_is_looked_at_again_if_the_look_failed(gated, monkeypatc
             raise StateError("the state can't be read: disk I/O error")
         return asked(*args)
 
-    monkeypatch.setattr(jobs, "asked_to_cancel", fail_once)
+    monkeypatch.setattr(ticks, "asked_to_cancel", fail_once)
     ((run_id,),) = gated.rows("SELECT run_id FROM runs")
     in_child(lambda: gated.start(clock=gated.other_clock(), loop_interval=30).cancel(run_id))
     wait(failed)
