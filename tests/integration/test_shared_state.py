@@ -215,7 +215,7 @@ def test_a_claim_that_was_not_committed_is_made_by_another(hourly):
     hourly.submit("hourly")
     mine = hourly.other_clock()
     hourly.start(clock=mine)
-    with Child(hourly.live, lambda: die_in(jobs, "move")) as child:
+    with Child(hourly.live, lambda: die_in(ticks, "move")) as child:
         hourly.witness.wait_for("ready")
         hourly.clock.move(HOUR)
         assert child.wait() == signal.SIGKILL
@@ -264,7 +264,7 @@ def test_a_queued_run_is_started_by_another_if_its_process_dies_between_two_runs
     gated.submit("hourly", overlap="queue")
 
     def die_then():
-        die_in(*{"before_its_turn": (jobs, "take_queued"), "after_it_was_taken": (firing, "resume_own")}[place])
+        die_in(*{"before_its_turn": (ticks, "take_queued"), "after_it_was_taken": (firing, "resume_own")}[place])
 
     def arm():
         conclude = Run._conclude
@@ -454,7 +454,7 @@ def test_a_job_whose_sequence_nobody_of_several_has_is_broken_after_a_while(two_
 
 
 def test_many_due_jobs_of_sequences_that_are_lacking_hold_nobody_up(two_kinds, monkeypatch):
-    monkeypatch.setattr(jobs, "DUE_LIMIT", 3)
+    monkeypatch.setattr(ticks, "DUE_LIMIT", 3)
     monkeypatch.setattr(firing, "BATCH", 2)
     two_kinds.submit(*(f"hourly{number}" for number in range(10)))
     with Child(two_kinds.live, clock=two_kinds.other_clock()):  # it may have them
