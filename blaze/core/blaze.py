@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from .do.events import Herald, RunEvent, SkipEvent, StepEvent
     from .do.result import RunHandle, RunResult
     from .logger import BlazeLogger
-    from .remember.jobs import SkippedTicks
     from .remember.records import JobRecord
     from .remember.retention import Retention
+    from .remember.ticks import SkippedTicks
     from .session import Session
     from .state import StateManager
     from .status_report import Health, StatusReport
@@ -242,15 +242,11 @@ class Blaze:
             session = self._session
             if session is None or not self._started:
                 return
-            automatic = [
-                sequence
-                for sequence in self.sequences.values()
-                if sequence.auto_start and (sequence.seq_run_interval is not None or sequence.seq_id not in known)
-            ]
-            if automatic:
-                from .jobs import start_automatically
+            from .jobs import start_automatically
 
-                start_automatically(session, self.sequences, automatic)
+            automatic = [one for one in self.sequences.values() if one.auto_start]
+            again = [one for one in automatic if one.seq_run_interval is not None or one.seq_id not in known]
+            start_automatically(session, self.sequences, again)
             if session.ticker is not None:
                 session.ticker.reconsider()
 
@@ -297,7 +293,7 @@ class Blaze:
         session.engine.pool.hold(held)
         if session.ticker is not None:
             session.ticker.paused = held
-            session.ticker.wake()
+            session.ticker.look()  # it may be about to act on what it has read before
 
     # ------------------------------------------------------------------ jobs
 
@@ -332,7 +328,10 @@ class Blaze:
         """
         from .remember import jobs
 
-        return jobs.pause_job(self._open().journal, job_id)
+        session = self._open()
+        changed = jobs.pause_job(session.journal, job_id)
+        _wake(session)
+        return changed
 
     def resume_job(self, job_id: str) -> bool:
         """Let a paused job fire again from its next tick on; whether it was paused, or BROKEN and is mended.
@@ -355,13 +354,18 @@ class Blaze:
         """
         from .remember import jobs
 
-        jobs.remove_job(self._open().journal, job_id)
+        session = self._open()
+        jobs.remove_job(session.journal, job_id)
+        _wake(session)
 
     def clear_jobs(self) -> int:
         """Forget all jobs; how many there were. History stays."""
         from .remember import jobs
 
-        return jobs.clear_jobs(self._open().journal)
+        session = self._open()
+        number = jobs.clear_jobs(session.journal)
+        _wake(session)
+        return number
 
     @property
     def jobs(self) -> List[JobRecord]:
@@ -429,7 +433,8 @@ class Blaze:
             record = self.state.find_run(run_id)
             found = session.engine.runs.get(record.run_id)
             if found is None:
-                return cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user")
+                now = session.clock.time()
+                return cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user", now)
         return found.cancel("cancelled_by_user")
 
     def handle(self, run_id: str) -> RunHandle:

@@ -8,28 +8,32 @@ the ticker calls it.
 from __future__ import annotations
 
 import sqlite3
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.run import Run
 from .ground.context import RunInfo
-from .ground.errors import ValidationError
+from .ground.errors import BlazeError, Fault, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
 from .ground.ticks import Passed
 from .recovering import plan_of, resume_own
-from .remember import jobs
-from .remember.jobs import DueJob, SkippedTicks, StoredJob
+from .remember import jobs, ticks
+from .remember.jobs import StoredJob
 from .remember.recorder import NewRun, insert_runs
-from .seq import BlazeSequence
+from .remember.ticks import DueJob, SkippedTicks
+from .seq import BlazeSequence, Sequence
 from .session import Session
 from .what.plan import Plan
-from .when.decisions import ALLOW, Decision, Start, Timing, decide, passed
+from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
 from .when.schedule import Schedule
 
 #: Jobs decided about in one transaction: bounds how long others wait for the write lock.
 BATCH = 256
 #: Ticks at one instant that are worth preparing for.
 MANY = 8
+#: Seconds by which a tick may be late and still be fired as it was prepared beforehand.
+FORESIGHT = 0.5
 #: Jobs kept at hand with their plans.
 PREPARED = 4096
 
@@ -40,6 +44,9 @@ class Prepared(NamedTuple):
     job: StoredJob
     timing: Timing
     plan: Plan
+    #: What the plan was made of.
+    sequence: Sequence[Any, Any]
+    version: int
 
 
 class Planned(NamedTuple):
@@ -59,13 +66,18 @@ class Foreseen(NamedTuple):
 
     def holds(self, due: DueJob, now: float) -> bool:
         """Whether it has come as foreseen."""
-        return self.due == due and (self.next_at is None or self.next_at > now)
+        in_time = now - due.next_at <= FORESIGHT
+        return in_time and self.due == due and (self.next_at is None or self.next_at > now)
 
 
 class Batch:
     """What one transaction did."""
 
     def __init__(self) -> None:
+        #: The instant at which it was decided, in epoch seconds: when the write lock had been taken.
+        self.at = 0.0
+        #: Whether all ticks are held back: nothing was fired.
+        self.paused = False
         #: Runs that are to be recorded.
         self.planned: List[Planned] = []
         #: Those that were, with their keys.
@@ -81,6 +93,14 @@ class Batch:
 
 def timing_of(job: StoredJob) -> Timing:
     """When a stored job fires. Raises :class:`ValidationError` if that can't be read."""
+    for name, value, fits in (
+        ("catchup", job.catchup, job.catchup in CATCHUPS),
+        ("overlap", job.overlap, job.overlap in OVERLAPS),
+        ("priority", job.priority, isinstance(job.priority, int)),
+        ("end_at", job.end_at, job.end_at is None or isinstance(job.end_at, (int, float))),
+    ):
+        if not fits:
+            raise ValidationError([Fault(f"job '{job.job_id}'", f"its row is damaged: {name} is {value!r:.80}")])
     schedule = None if job.interval is None else Schedule.parse(job.interval, job.timezone)
     return Timing(schedule, job.end_at, job.catchup, job.overlap)
 
@@ -88,10 +108,10 @@ def timing_of(job: StoredJob) -> Timing:
 def passed_until(now: float) -> Callable[[StoredJob], Optional[Passed]]:
     """A function that tells which ticks of a stored job have passed ``now``."""
 
-    def ticks(job: StoredJob) -> Optional[Passed]:
+    def ticks_of(job: StoredJob) -> Optional[Passed]:
         return None if job.next_at is None else passed(timing_of(job), job.next_at, now)
 
-    return ticks
+    return ticks_of
 
 
 class Firing:
@@ -103,6 +123,12 @@ class Firing:
         self._grace = grace
         self._prepared: Dict[int, Prepared] = {}
         self._foreseen: Dict[int, Foreseen] = {}
+        #: Runs out of queues that are ours and not started yet.
+        self._taken: Deque[str] = deque()
+        #: Due jobs of unknown sequences, and for how many seconds they have been seen so.
+        self._unknown: Dict[DueJob, float] = {}
+        #: Parked jobs, with the versions in which they could not be mended.
+        self._hopeless: Set[Tuple[int, int]] = set()
         #: Jobs in whose queue runs wait: the end of one of their runs is the turn of the next.
         self.queues: Set[str] = set()
 
@@ -112,7 +138,7 @@ class Firing:
 
     def next_due(self) -> Tuple[Optional[float], bool]:
         """When the next tick is due, in epoch seconds, and whether many are at that instant."""
-        return jobs.next_due(self._session.journal, self.knows, MANY)
+        return ticks.next_due(self._session.journal, self.knows, MANY)
 
     def foresee(self, tick: float) -> None:
         """Prepare what will be due at an instant, so that less is left to do then.
@@ -120,10 +146,10 @@ class Firing:
         What is prepared is of use only if nothing has changed when the time has come.
         """
         self._foreseen.clear()
-        for due in jobs.due_until(self._session.journal, tick, BATCH, self.knows):
+        for due in ticks.due_until(self._session.journal, tick, BATCH, self.knows):
             prepared = self._prepared.get(due.key)
             if prepared is None or prepared.job.version != due.version:
-                self._prepare(due)
+                self.get_ready([due])
                 prepared = self._prepared.get(due.key)
             if prepared is not None and due.next_at == tick:
                 decision = decide(prepared.timing, tick, tick, 0, 0, self._grace)
@@ -132,15 +158,13 @@ class Firing:
                     planned = Planned(prepared, run, self._make(prepared, run))
                     self._foreseen[due.key] = Foreseen(due, decision.next_at, planned)
 
-    def fire(self, now: float) -> Batch:
-        """Fire some of what is due ``now``. Raises :class:`StateError` if nothing can be written: nothing is lost."""
+    def fire(self) -> Batch:
+        """Claim some of what is due. Raises :class:`StateError` if nothing can be written: nothing is lost."""
         batch = Batch()
         try:
-            self._session.journal.transaction(lambda cursor: self._decide(cursor, now, batch))
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch))
         finally:
             self._foreseen.clear()
-        for due in batch.strange:
-            self._prepare(due)
         return batch
 
     def start(self, batch: Batch) -> List[Run]:
@@ -166,25 +190,41 @@ class Firing:
 
     def start_queued(self) -> None:
         """Start the runs whose turn it is in the queues of their jobs."""
-        taken = jobs.take_queued(self._session.journal, self._session.instance_id, self.knows)
-        resume_own(self._session, self._sequences, taken)
-        self.queues = jobs.queues(self._session.journal)
+        # First of all: of a run that ends from here on it is told that it may be the turn of another.
+        self.queues = ticks.queues(self._session.journal)
+        self._taken += ticks.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Start the runs that are ours already, and that an error kept from being started."""
+        if self._taken or self._session.adopted:
+            resume_own(self._session, self._sequences, self._taken)
+
+    def _deadline(self, seq_id: str) -> Optional[float]:
+        """Until when a run may last that begins now."""
+        limit = self._sequences[seq_id].definition.run_timeout
+        return None if limit is None else self._session.clock.time() + limit
 
     # ------------------------------------------------------------------ inside the transaction
 
-    def _decide(self, cursor: sqlite3.Cursor, now: float, batch: Batch) -> None:
-        due = jobs.due_jobs(cursor, now, BATCH, self.knows)
+    def _decide(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
+        # Not before: the lock may have been waited for.
+        now = batch.at = self._session.clock.time()
+        batch.paused = ticks.holds(cursor)
+        if batch.paused:
+            return
+        due = ticks.due_jobs(cursor, now, BATCH, self.knows)
         batch.more = len(due) == BATCH
         ready: List[Tuple[DueJob, Prepared]] = []
         for job in due:
             prepared = self._prepared.get(job.key)
-            if prepared is None or prepared.job.version != job.version:
+            if prepared is None or prepared.job.version != job.version or not self._is_current(prepared):
                 batch.strange.append(job)
-            else:
+            elif not batch.strange:  # behind one that has to be prepared first, its turn comes next time
                 ready.append((job, prepared))
         batch.more |= bool(batch.strange)
         careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
-        open_runs = jobs.open_runs(cursor, careful)
+        open_runs = ticks.open_runs(cursor, careful)
         moves: List[Tuple[int, Optional[float]]] = []
         for job, prepared in ready:
             open_of_job = open_runs.get(prepared.job.job_id)
@@ -200,8 +240,8 @@ class Firing:
                 moves.append((job.key, decision.next_at))
         keys = insert_runs(cursor, [planned.run for planned in batch.planned])
         batch.fired = [(planned, key) for planned, key in zip(batch.planned, keys) if key is not None]
-        jobs.insert_skipped(cursor, batch.skipped, now)
-        jobs.move(cursor, moves)
+        ticks.insert_skipped(cursor, batch.skipped, now)
+        ticks.move(cursor, moves)
 
     def _carry_out(
         self, cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision, now: float, batch: Batch
@@ -212,7 +252,7 @@ class Firing:
             for skip in decision.skips
         ]
         if decision.cancels:
-            jobs.cancel_runs(cursor, job.job_id, "overlap", now)
+            ticks.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
             batch.cancels = True
         for start in decision.starts:
             run = self._new_run(prepared, start, now)
@@ -229,56 +269,82 @@ class Firing:
             plan.digest,
             job.parameters,
             now,
-            plan.deadline(now),
+            None if start.queued else plan.deadline(now),
             None if start.queued else self._session.instance_id,
             len(plan.steps),
             job.job_id,
             start.at,
-            reason=jobs.QUEUED if start.queued else None,
+            reason=ticks.QUEUED if start.queued else None,
         )
 
     # ------------------------------------------------------------------ preparing
 
-    def _prepare(self, due: DueJob) -> None:
-        """Have a due job at hand the next time; one that can't be fired is BROKEN."""
-        journal = self._session.journal
-        try:
-            for job in jobs.load_jobs(journal, [due.key]):
-                prepared = self.prepare(job)
+    def get_ready(self, strange: List[DueJob]) -> None:
+        """Have due jobs at hand the next time; those that can't be fired are BROKEN."""
+        for due in strange:
+            for job in jobs.load_jobs(self._session.journal, [due.key]):
+                try:
+                    prepared = self.prepare(job)
+                except StateError:
+                    raise
+                except Exception as error:  # checks of the user's own raise what they like
+                    self._break(due, error)
+                    continue
                 if len(self._prepared) >= PREPARED:
                     self._prepared.clear()
                 self._prepared[job.key] = prepared
-        except ValidationError as error:
-            if jobs.break_job(journal, due, str(error)):
-                self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, error)
+
+    def _break(self, due: DueJob, error: Exception) -> None:
+        told = str(error) if isinstance(error, BlazeError) else f"{type(error).__name__}: {error}"
+        if jobs.break_job(self._session.journal, due, told):
+            self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, told)
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
+        sequence = self._sequences[job.seq_id]
+        version = sequence.version
         plan = plan_of(self._session, self._sequences, job.seq_id, job.parameters)
-        return Prepared(job, timing_of(job), plan)
+        return Prepared(job, timing_of(job), plan, sequence, version)
 
-    def break_unknown(self, before: float) -> None:
-        """Park the jobs that were due ``before`` an instant, and whose sequence nobody seems to have."""
-        for due in jobs.unknown_due(self._session.journal, before, self.knows):
+    def _is_current(self, prepared: Prepared) -> bool:
+        """Whether its sequence is declared as it was then."""
+        sequence = prepared.sequence
+        return sequence is self._sequences.get(sequence.seq_id) and sequence.version == prepared.version
+
+    def break_unknown(self, passed: float, patience: float) -> None:
+        """Park the jobs that were seen to be due for ``patience`` seconds, and whose sequence nobody seems to have.
+
+        ``passed``: seconds since the last look, of which only those count in which others could have
+        fired them too. How late a tick is says nothing: clocks jump, and machines sleep.
+        """
+        now = self._session.clock.time()
+        found = ticks.unknown_due(self._session.journal, now, self.knows)
+        self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}
+        for due, seconds in self._unknown.items():
+            if seconds < patience:
+                continue
             near = did_you_mean(due.seq_id, self._sequences)
             text = f"no scheduler that runs has the sequence '{due.seq_id}'{near}"
             if jobs.break_job(self._session.journal, due, text):
                 self._session.logger.error("a job is BROKEN: %s", text)
 
     def reconsider(self) -> None:
-        """The sequences are others: prepare all jobs anew, and let those fire again that can."""
-        self._prepared.clear()
+        """The sequences are others: what was hopeless with the old ones may be well with these."""
         self._foreseen.clear()
+        self._hopeless.clear()
         self.mend()
 
     def mend(self) -> None:
         """Let parked jobs fire again that nothing is wrong with any more."""
         for job in jobs.broken_jobs(self._session.journal):
-            if not self.knows(job.seq_id):
+            if not self.knows(job.seq_id) or (job.key, job.version) in self._hopeless:
                 continue
             try:
                 self.prepare(job)
-            except ValidationError:
+            except StateError:
+                raise
+            except Exception:  # it says of itself what is wrong with it
+                self._hopeless.add((job.key, job.version))
                 continue
             jobs.mend_job(self._session.journal, job.key)
             self._session.logger.info("job '%s' is ACTIVE again", job.job_id)
@@ -286,7 +352,7 @@ class Firing:
     def _give_up(self, run: NewRun, key: int, error: Exception) -> None:
         """A recorded run could not be started: end it, so that it does not stay open for ever."""
         self._session.logger.error("run %s of '%s' could not be started: %s", run.run_id, run.seq_id, error)
-        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error))
+        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error), run.created_at)
         self._session.engine.flush()
 
 

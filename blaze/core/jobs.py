@@ -9,11 +9,14 @@ from .ground.errors import BlazeError, Fault, ValidationError
 from .ground.status import JobStatus
 from .recovering import plan_of
 from .remember import jobs
-from .remember.jobs import NewJob, SkippedTicks, StoredJob
+from .remember.jobs import NewJob, StoredJob
 from .remember.records import JobRecord
+from .remember.ticks import SkippedTicks
 from .seq import BlazeSequence, Sequence, SubmitSequenceData
 from .session import Session
 from .submitting import auto_start_job, new_jobs
+from .when.decisions import first_tick
+from .when.schedule import Schedule
 
 #: Seconds for which a due tick of a job that is submitted again unchanged may still be fired.
 PATIENCE = 5.0
@@ -25,12 +28,20 @@ def submit(
     """Check and store submissions, all or none; the jobs, and the ticks that will not be fired any more."""
     now = session.clock.time()
     found = new_jobs(data, sequences, session.engine.executors, now)
-    skipped = _store(session, found, now)
+    skipped = _store(session, found)
     return session.state.jobs_by_id([job.job_id for job in found]), skipped
 
 
-def _store(session: Session, found: List[NewJob], now: float) -> List[SkippedTicks]:
-    return jobs.submit(session.journal, found, now, passed_until(now), PATIENCE)
+def _store(session: Session, found: List[NewJob]) -> List[SkippedTicks]:
+    return jobs.submit(session.journal, found, session.clock.time, _in_the_future, passed_until, PATIENCE)
+
+
+def _in_the_future(job: NewJob, now: float) -> NewJob:
+    """A submission whose first tick may have passed while it was checked, and waited for the write lock."""
+    if job.interval is None or job.next_at is None or job.next_at > now:
+        return job
+    schedule = Schedule.parse(job.interval, job.timezone)
+    return job._replace(next_at=first_tick(schedule, now, job.start_at, job.end_at))
 
 
 def resume(session: Session, sequences: BlazeSequence, job_id: str) -> Tuple[bool, List[SkippedTicks]]:
@@ -63,7 +74,7 @@ def start_automatically(session: Session, sequences: BlazeSequence, automatic: L
             if sequence.seq_run_interval is None:
                 session.trigger(sequence.plan(None, session.engine.executors), None)
             else:
-                _store(session, [auto_start_job(sequence, sequences, session.engine.executors, now)], now)
+                _store(session, [auto_start_job(sequence, sequences, session.engine.executors, now)])
         except BlazeError as error:
             session.logger.error(
                 "'%s' is not started automatically: %s; submit it with what it needs", sequence.seq_id, error

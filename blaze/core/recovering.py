@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Optional
+from typing import Deque, List, Optional, Set
 
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
 from .ground.errors import BlazeError, NotFound, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
-from .remember.instances import dead_instances
+from .remember.instances import dead_instances, has_file, mark_dead
 from .remember.recorder import NewRun
-from .remember.recovery import StoredRun, adopt, insert_retry, load_output, load_run, load_steps
+from .remember.recovery import StoredRun, adopt, insert_retry, load_output, load_run, load_steps, owners
 from .seq import BlazeSequence
 from .session import Session
 from .what.plan import Plan
@@ -56,9 +56,22 @@ def take_over_the_dead(
         _resume_adopted(session, sequences, resumed)
 
 
-def resume_own(session: Session, sequences: BlazeSequence, run_ids: Iterable[str]) -> None:
-    """Go on with recorded runs that are this scheduler's already."""
-    session.adopted += [load_run(session.journal, run_id) for run_id in run_ids]
+def find_orphans(session: Session, suspects: Set[str]) -> Set[str]:
+    """The owners of open runs that have no lock file, which somebody has removed; or the file is a copy.
+
+    Who was among the ``suspects`` of the last time is dead: a living one has made its file again by now.
+    """
+    found = {owner for owner in owners(session.journal) if not has_file(session.instances, owner)}
+    for owner in found & suspects:
+        mark_dead(session.instances, owner)
+    return found
+
+
+def resume_own(session: Session, sequences: BlazeSequence, run_ids: Deque[str]) -> None:
+    """Go on with recorded runs that are this scheduler's already; if it fails, another call goes on."""
+    while run_ids:
+        session.adopted.append(load_run(session.journal, run_ids[0]))
+        run_ids.popleft()
     _resume_adopted(session, sequences, [])
 
 
@@ -77,7 +90,8 @@ def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Op
         run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
     except (CannotResume, ValidationError) as error:
         session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
-        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error))
+        now = session.clock.time()
+        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error), now)
         session.engine.flush()
         return None
     session.logger.info(

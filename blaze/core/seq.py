@@ -108,6 +108,11 @@ class Sequence(Generic[P, R]):
             for name, hint in blocks[step.block_name].signature.hints.items()
         }
 
+    @property
+    def version(self) -> int:
+        """Changes when a block is registered: a plan that was made before may be outdated."""
+        return self._blocks.version
+
     def plan(self, parameters: Optional[Parameters] = None, executors: Optional[Iterable[str]] = None) -> Plan:
         """The checked sequence with the parameters of one run.
 

@@ -147,9 +147,13 @@ class Session:
         """The runs that are going on."""
         return [RunHandle(run) for run in list(self.engine.runs.values())]
 
-    def is_busy(self) -> bool:
-        """Whether anything is in hand that needs no time to pass."""
-        return self.engine.is_busy() or not (self.ticker is None or self.ticker.idle)
+    def is_busy(self, blocks: bool = True) -> bool:
+        """Whether anything is in hand that needs no time to pass; see :class:`Busy`."""
+        return self.engine.is_busy(blocks) or not (self.ticker is None or self.ticker.idle)
+
+    def is_watching(self) -> bool:
+        """Whether runs go on, which are looked after as time passes."""
+        return bool(self.engine.runs)
 
     def next_moment(self) -> Optional[float]:
         """When the next thing that is known of will be due, in the clock's monotonic seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
+from .ground.clock import as_datetime
 from .ground.errors import Fault, ValidationError
 from .ground.names import name_fault
 from .remember.jobs import AUTO_START, SUBMITTED, NewJob
@@ -32,9 +33,10 @@ def new_jobs(given: Any, sequences: BlazeSequence, executors: Iterable[str], now
             continue
         check = _Check(data, where, sequences, executors, zones, faults)
         job = check.job(now)
-        if check.job_id in seen:
-            faults.append(Fault(where, "the same job_id stands twice in this list; give each job one of its own"))
-        seen.add(check.job_id)
+        if isinstance(check.job_id, str):
+            if check.job_id in seen:
+                faults.append(Fault(where, "the same job_id stands twice in this list; give each job one of its own"))
+            seen.add(check.job_id)
         if job is not None:
             found.append(job)
     if faults:
@@ -101,7 +103,7 @@ class _Check:
         """The job; None if there are faults, which are in the list then."""
         data, before = self.data, len(self.faults)
         self._add(
-            None if data.job_id is None else name_fault(data.job_id, dotted=True),
+            None if data.job_id is None else _name_fault("job_id", data.job_id),
             check_choice("catchup", data.catchup, CATCHUPS),
             check_choice("overlap", data.overlap, OVERLAPS),
             _priority_fault(data.priority),
@@ -125,7 +127,7 @@ class _Check:
     def _parameters(self) -> Optional[str]:
         """The parameters as they are stored, held against the sequence."""
         data = self.data
-        fault = name_fault(data.seq_id, dotted=True)
+        fault = _name_fault("seq_id", data.seq_id)
         if fault is not None or data.seq_id not in self.sequences:
             known = choices(data.seq_id, self.sequences, self.faults, "the sequences are")
             self._add(fault or f"there is no sequence {quoted(data.seq_id)}{known or '; none is registered'}")
@@ -163,10 +165,17 @@ class _Check:
         if value.tzinfo is None and zone is not None:
             value = value.replace(tzinfo=zone.info)
         try:
-            return value.timestamp()
+            seconds = value.timestamp()
+            as_datetime(seconds)  # what is stored has to be told as a date again
+            return seconds
         except (OverflowError, ValueError, OSError):
             self._add(f"{name} is beyond the dates that can be told, got {shown(value)}")
             return None
+
+
+def _name_fault(name: str, value: Any) -> Optional[str]:
+    found = name_fault(value, dotted=True)
+    return found and f"{name}: {found}"
 
 
 def _priority_fault(value: Any) -> Optional[str]:

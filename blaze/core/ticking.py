@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Set, Tuple
 
 from .ground.errors import StateError
 
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 LONGEST = 30.0
 #: Seconds before an instant at which many ticks are due, from which on they are prepared.
 LEAD = 0.03
-#: Seconds between two attempts to fire what could not be written.
-RETRY_AFTER = 0.25
+#: Shortest time between two looks at the file, in seconds.
+SHORTEST = 0.02
+#: Seconds until what could not be fired is tried again, the first time and at most; in between twice as long each time.
+RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
@@ -52,7 +54,7 @@ class Ticker:
         self._session = session
         self._sequences = sequences
         self._clock = session.clock
-        self._loop_interval = min(loop_interval, LONGEST)
+        self._loop_interval = min(max(loop_interval, SHORTEST), LONGEST)
         self._grace = misfire_grace
         self._max_recoveries = max_recoveries
         self._herald: Optional[Herald] = session.engine.herald
@@ -64,13 +66,18 @@ class Ticker:
         self._turn = False
         self._look_now = True
         self._anew = False
+        #: Look at everything, whether the file has changed or not.
+        self._look_all = True
+        self._looked_at = self._clock.monotonic()
         self._look_at = 0.0
-        self._file_version = -1
+        self._file_version: Optional[Tuple[int, int]] = None
+        #: Owners of open runs that had no lock file at the last look.
+        self._orphans: Set[str] = set()
         #: The instant whose ticks were prepared for.
         self._foreseen: Optional[float] = None
         self._busy = True
         #: Whether all ticks are held back.
-        self.paused = False
+        self.paused = session.engine.pool.held
         #: When the next tick is due, in epoch seconds, as of the last look.
         self.next_due: Optional[float] = None
         #: How often the loop failed and went on, and of what last.
@@ -78,6 +85,8 @@ class Ticker:
         self.last_death: Optional[str] = None
         #: Why nothing could be fired the last time, or None.
         self.fault: Optional[str] = None
+        #: When it is tried again, in monotonic seconds.
+        self._retry_at: Optional[float] = None
 
     # ------------------------------------------------------------------ from other threads
 
@@ -94,12 +103,13 @@ class Ticker:
         self._event.set()
 
     def look(self) -> None:
-        """Look at the file now, whatever ``loop_interval`` is."""
+        """Look at the file now, whatever ``loop_interval`` is, and at all of it."""
+        self._look_all = True
         self._look_now = True
         self._event.set()
 
     def reconsider(self) -> None:
-        """The sequences are others: forget what was prepared by the old ones, and mend what they can."""
+        """The sequences are others: mend what they can, and look what is due by them."""
         self._anew = True
         self.look()
 
@@ -118,8 +128,10 @@ class Ticker:
         return self._thread is not None and self._thread.is_alive()
 
     def next_moment(self) -> Optional[float]:
-        """When the next tick is due, in monotonic seconds."""
-        due = self.next_due
+        """When the next tick is due, or is tried again, in monotonic seconds."""
+        due, retry_at = self.next_due, self._retry_at
+        if retry_at is not None:
+            return retry_at
         return None if due is None else self._clock.monotonic() + (due - self._clock.time())
 
     @property
@@ -135,6 +147,7 @@ class Ticker:
     # ------------------------------------------------------------------ the loop
 
     def _main(self) -> None:
+        delay = RETRY_AFTER
         if not self._look_now:
             self._busy = False
             self._clock.wait(self._event, None, self._loop_interval)
@@ -144,19 +157,22 @@ class Ticker:
             try:
                 due_in = self.turn()
                 patience = max(0.0, self._look_at - self._clock.monotonic())
-                self.fault = None
+                self.fault = self._retry_at = None
+                delay = RETRY_AFTER
             except StateError as error:
                 # Nothing was fired, so nothing is lost: it is tried again.
                 if self.fault is None and not self._closed:
                     log.error("ticks can't be fired: %s", error)
                 self.fault = str(error)
-                due_in, patience = None, RETRY_AFTER
+                due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
+                self._retry_at = self._clock.monotonic() + due_in
             except Exception as error:
                 # Never silently: health() tells, and the loop goes on.
                 self.deaths += 1
                 self.last_death = f"{type(error).__name__}: {error}"
                 log.exception("the ticker failed and goes on")
-                due_in, patience = None, RETRY_AFTER
+                due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
+                self._retry_at = self._clock.monotonic() + due_in
             self._busy = False
             if not self._closed:
                 self._clock.wait(self._event, due_in, patience)
@@ -177,14 +193,21 @@ class Ticker:
             self._look(firing)
         if self._turn:
             self._turn = False
-            firing.start_queued()
+            try:
+                firing.start_queued()
+            except BaseException:
+                self._turn = True  # nobody else need have noticed that it is one's turn
+                raise
         while not (self.paused or self._closed):
             self.next_due, many = firing.next_due()
             now = self._clock.time()
             if self.next_due is None:
                 return None
             if self.next_due <= now:
-                self._carry_on(firing, firing.fire(now), now)
+                batch = firing.fire()
+                if batch.paused:
+                    self._hold(True)
+                self._carry_on(firing, batch)
             elif not many or self._foreseen == self.next_due:
                 return self.next_due - now
             elif self.next_due - LEAD > now:
@@ -195,44 +218,58 @@ class Ticker:
         self.next_due = None
         return None
 
-    def _carry_on(self, firing: Firing, batch: Batch, now: float) -> None:
-        """Start what was fired."""
+    def _carry_on(self, firing: Firing, batch: Batch) -> None:
+        """Start what was fired, before anything else: it is recorded as started by us."""
+        started = firing.start(batch)
+        if self._herald is not None:
+            for run in started:
+                late = batch.at - (run.info.scheduled_at or batch.at)
+                if late > self._grace:
+                    self._herald.late(run, late)
+            for skipped in batch.skipped:
+                self._herald.skipped(*skipped)
         if batch.cancels:
             self._obey_cancels()
-        started = firing.start(batch)
-        if self._herald is None:
-            return
-        for run in started:
-            late = now - (run.info.scheduled_at or now)
-            if late > self._grace:
-                self._herald.late(run, late)
-        for skipped in batch.skipped:
-            self._herald.skipped(*skipped)
+        firing.get_ready(batch.strange)
 
     # ------------------------------------------------------------------ looking at the file
 
     def _look(self, firing: Firing) -> None:
         """See to what other processes did: died, stopped, paused, cancelled, added."""
-        from .recovering import take_over_the_dead, take_released
-        from .remember import jobs
+        from .recovering import find_orphans, take_over_the_dead, take_released
+        from .remember import jobs, ticks
 
         session = self._session
+        now = self._clock.monotonic()
+        # A process that was frozen has seen nothing meanwhile.
+        passed, self._looked_at = min(now - self._looked_at, self._loop_interval), now
+        firing.go_on()
         alone = True
         if session.lock is not None:
+            session.lock.keep()
+            self._orphans = find_orphans(session, self._orphans)
             alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
-        version = session.journal.read("PRAGMA data_version")[0][0]
-        if version != self._file_version:
-            self._file_version = version
-            self._hold(jobs.is_paused(session.journal))
-            self._obey_cancels()
-            if jobs.has_released(session.journal):
-                take_released(session, self._sequences, self._max_recoveries, [])
+        version = session.journal.version()
+        look_all, self._look_all = self._look_all, False
+        if look_all or version != self._file_version:
+            try:
+                self._hold(jobs.is_paused(session.journal))
+                self._obey_cancels()
+                if ticks.has_released(session.journal):
+                    take_released(session, self._sequences, self._max_recoveries, [])
+                firing.start_queued()
+                firing.mend()
+            except BaseException:
+                self._look_all = self._look_now = True
+                raise
+            self._file_version = version  # not before all of that is done, or it is not done again
+        elif firing.queues:
+            # A run may have ended that nobody had in hand.
             firing.start_queued()
         if not self.paused:
-            now = self._clock.time()
-            firing.break_unknown(now if alone else now - UNKNOWN_FOR)
+            firing.break_unknown(passed, 0.0 if alone else UNKNOWN_FOR)
 
     def _hold(self, paused: bool) -> None:
         """Take over whether the state is paused."""
@@ -243,10 +280,10 @@ class Ticker:
 
     def _obey_cancels(self) -> None:
         """Cancel the runs at hand that somebody asked to."""
-        from .remember import jobs
+        from .remember import ticks
 
         engine = self._session.engine
-        for run_id, reason in jobs.asked_to_cancel(self._session.journal, self._session.instance_id):
+        for run_id, reason in ticks.asked_to_cancel(self._session.journal, self._session.instance_id):
             run = engine.runs.get(run_id)
             if run is not None:
                 run.halt(reason)

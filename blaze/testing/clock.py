@@ -18,6 +18,8 @@ from blaze.core.ground.errors import BlazeError, Fault, ValidationError
 
 #: Real seconds that a block may take before time goes on without it, so that its timeout can strike.
 BLOCK_PATIENCE = 5.0
+#: Real seconds that everything else may take: a machine that is this slow, or something is wrong.
+STUCK_AFTER = 10.0
 #: Real seconds between two looks whether all is quiet, shortest and longest.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.00002, 0.002
 #: Monotonic time at which a virtual clock begins.
@@ -106,7 +108,6 @@ class VirtualClock(Clock):
         :param until: an instant instead of a span; naive: in UTC.
 
         It returns when all that was due has been done: runs that wait for nothing have ended.
-        Raises :class:`BlazeError` if it can't be done, since the state can't be written.
         """
         if until is not None:
             end = _seconds(until) - self._offset
@@ -115,12 +116,8 @@ class VirtualClock(Clock):
         if end < self._now:
             raise ValidationError([Fault("advance()", "time goes forwards only; jump() sets the wall clock")])
         with self._driver():
-            self._settle()
-            while True:
-                moment = self._next_moment()
-                if moment is None or moment > end:
-                    break
-                self._play(moment)
+            self._play(end)
+            self._move_to(end)
             self._play(end)
         return self.now
 
@@ -134,13 +131,14 @@ class VirtualClock(Clock):
             moment = self._next_moment()
             if moment is None:
                 raise BlazeError("nothing will be due: no job is active, and nothing waits")
-            self._play(moment)
+            self._move_to(moment)
+            self._play(self._now)
         return self.now
 
     def settle(self) -> None:
         """Let everything happen that is due now; no time passes."""
         with self._driver():
-            self._settle()
+            self._play(self._now)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock, as an administrator does: by so many seconds, backwards if negative. No time passes."""
@@ -148,10 +146,29 @@ class VirtualClock(Clock):
             self._settle()
             self._offset += seconds
             self._wake(math.inf)
-            self._settle()
+            self._play(self._now)
 
     def _driver(self) -> _Driver:
         return _Driver(self._driving)
+
+    def _play(self, end: float) -> None:
+        """Let everything happen that is due until ``end``, in monotonic seconds.
+
+        Who was on its way to wait when it was to be woken is woken again: what is due stays due until it is done.
+        """
+        overdue = _time.monotonic() + STUCK_AFTER
+        while True:
+            self._settle()
+            moment = self._next_moment()
+            if moment is None or moment > end:
+                return
+            if moment > self._now:
+                overdue = _time.monotonic() + STUCK_AFTER
+                self._move_to(moment)
+                continue
+            if _time.monotonic() >= overdue:
+                raise BlazeError(f"what was due at {self.now.isoformat()} is not done; health() may tell why")
+            self._wake(math.inf)
 
     def _next_moment(self) -> Optional[float]:
         """When the next thing will be due, in monotonic seconds."""
@@ -160,22 +177,11 @@ class VirtualClock(Clock):
         moments = [worker.next_moment() for worker in workers]
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def _play(self, moment: float) -> None:
-        """Go to an instant and let happen what is due then."""
+    def _move_to(self, moment: float) -> None:
         self._now = max(self._now, moment)
-        self._wake(self._now)
-        self._settle()
-        end = _time.monotonic() + self._patience
-        while self._is_due():
-            # Somebody learned of it after having gone to sleep, or could not do it and tries again.
-            if _time.monotonic() >= end:
-                raise BlazeError(f"what is due at {self.now} is not done; see scheduler.health() and the log")
-            self._wake(math.inf)
-            self._settle()
-
-    def _is_due(self) -> bool:
-        due = self._next_moment()
-        return due is not None and due <= self._now
+        with self._lock:
+            watching = any(worker.is_watching() for worker in self._workers)
+        self._wake(math.inf if watching else self._now)
 
     def _wake(self, moment: float) -> None:
         """Wake those who want to be woken by then."""
@@ -187,17 +193,20 @@ class VirtualClock(Clock):
     def _settle(self) -> None:
         """Wait, in real time, until nobody has anything in hand; a block that takes too long is left alone."""
         pause = SHORTEST_PAUSE
-        end = _time.monotonic() + self._patience
-        while self._is_busy():
-            if _time.monotonic() >= end:
+        begin = _time.monotonic()
+        blocks = True
+        while self._is_busy(blocks):
+            waited = _time.monotonic() - begin
+            if waited >= max(STUCK_AFTER, self._patience):
                 return
+            blocks = waited < self._patience
             _time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _is_busy(self) -> bool:
+    def _is_busy(self, blocks: bool) -> bool:
         with self._lock:
             workers = list(self._workers)
-        return any(worker.is_busy() for worker in workers)
+        return any(worker.is_busy(blocks) for worker in workers)
 
 
 class _Driver:

@@ -105,7 +105,10 @@ def test_a_scheduler_that_was_never_opened_is_opened_in_each_child_by_itself(doo
 
 
 def test_a_fork_while_every_lock_is_held_leaves_the_child_free(doomed):
-    """Locks that another thread holds at the instant of the fork stay held in the child for ever, unless made anew."""
+    """Locks that another thread holds at the instant of the fork stay held in the child for ever, unless made anew.
+
+    All but the journal's: with that one held, the file is in use, and the child refuses it.
+    """
     scheduler = doomed.start()
     run_many(scheduler, 1)
     session = scheduler._session
@@ -114,7 +117,7 @@ def test_a_fork_while_every_lock_is_held_leaves_the_child_free(doomed):
 
     def hold():
         with contextlib.ExitStack() as stack:
-            for lock in (scheduler._lock, session.journal.lock, session.engine._lock, session.engine.pool._lock):
+            for lock in (scheduler._lock, session.engine._lock, session.engine.pool._lock):
                 stack.enter_context(lock)
             held.set()
             wait(let_go)
@@ -254,6 +257,42 @@ def test_what_was_left_pending_while_a_fork_held_the_journal_is_committed_after_
         forks._after_in_parent()
     # The hand clock lets the timekeeper look after PATIENCE at the latest.
     assert handle.result(PATIENCE / 2).ok
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux's list of locks")
+def test_a_child_holds_locks_of_its_own_on_the_file_that_its_parent_had_open(doomed):
+    """S4: SQLite believes in a child that the parent's locks are its own; others then delete the log under it."""
+    scheduler = doomed.start()
+    run_many(scheduler, 1)
+    scheduler.state.counts()
+    inode = str(os.stat(scheduler.state_dir / "blaze.db").st_ino)
+
+    def use_it():
+        own = doomed.start()
+        run_many(own, 1)
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        return {fields[1] for fields in locks if fields[-4] == str(os.getpid()) and fields[-3].endswith(f":{inode}")}
+
+    with Child(use_it) as child:
+        assert child.result() == {"POSIX"}
+    assert run_many(scheduler, 1)  # and the parent has its own again
+
+
+def test_a_child_refuses_the_file_that_its_parent_was_writing_to_and_could_not_let_go(doomed, monkeypatch):
+    """S4."""
+    monkeypatch.setattr(forks, "PATIENCE", 0.05)
+    scheduler = doomed.start()
+    run_many(scheduler, 1)
+
+    def use_it():
+        with pytest.raises(StateError, match="forked while its parent was writing"):
+            doomed.start()
+
+    with scheduler._session.journal.lock:
+        child = Child(use_it)
+    with child:
+        child.result()
+    assert run_many(scheduler, 1)
 
 
 # ---------------------------------------------------------------------- what a child's end does

@@ -918,9 +918,10 @@ def test_a_block_that_ends_within_the_grace_is_recorded_and_not_made_again(doome
     scheduler = doomed.start(grace=PATIENCE)
     handle = scheduler.trigger("seq")
     wait(started)
+    pool = scheduler._open().engine.pool
     stopper = threading.Thread(target=scheduler.stop)
     stopper.start()
-    wait_until(lambda: scheduler._stopped)
+    wait_until(lambda: pool.held)
     stopping.set()
     stopper.join(PATIENCE)
     assert not stopper.is_alive()

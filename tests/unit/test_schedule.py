@@ -10,7 +10,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Set, Tuple
 from zoneinfo import ZoneInfo
 
 import pytest
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -224,7 +224,7 @@ def never_or_parsed(text: str, zone: str) -> Optional[Schedule]:
     except ValidationError as refused:
         told = str(refused)
     assert "never fires" in told
-    with pytest.raises(StopIteration):
+    with pytest.raises((StopIteration, CronSimError)):  # it may not even take a day that no month has
         next(CronSim(text, datetime(2000, 1, 1)))
     return None
 

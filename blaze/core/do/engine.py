@@ -365,6 +365,8 @@ class Engine:
         for worker in self.pool.close():
             if worker is not me and worker.attempt is None:
                 worker.join(2.0)
+        for run in left:
+            run.show()
         self.flush()
         for run in left:
             run.suspend()
@@ -387,17 +389,16 @@ class Engine:
                 return
             time.sleep(0.005)
 
-    def is_busy(self) -> bool:
-        """Whether anything is in hand that needs no time to pass."""
+    def is_busy(self, blocks: bool = True) -> bool:
+        """Whether anything is in hand that needs no time to pass; without ``blocks``, beside blocks and hooks."""
         pool, herald = self.pool, self.herald
         return (
-            (bool(pool.ready) and not pool.held)
+            (bool(pool.ready) and not pool.held and (blocks or not pool.is_full()))
             or bool(pool.outcomes)
-            or bool(self.inflight)
-            or not pool.rests()
+            or not pool.rests(blocks)
             or not self.timekeeper.idle
             or (self.awaits_commits and self.journal_waits())
-            or not (herald is None or herald.idle)
+            or (blocks and (bool(self.inflight) or not (herald is None or herald.idle)))
         )
 
     def _unsettled(self) -> bool:

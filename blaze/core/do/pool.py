@@ -289,9 +289,13 @@ class Pool:
                 if not self._wake():
                     break
 
-    def rests(self) -> bool:
-        """Whether every worker waits for something to do."""
-        return all(worker.parked for worker in list(self.workers))
+    def rests(self, blocks: bool = True) -> bool:
+        """Whether every worker waits for something to do, or, without ``blocks``, for the block that it is in."""
+        return all(worker.parked or not (blocks or worker.attempt is None) for worker in list(self.workers))
+
+    def is_full(self) -> bool:
+        """Whether every worker that there may be is inside a block."""
+        return len(self.busy()) >= self.size
 
     def busy(self) -> List[Worker]:
         """The workers that are inside a block."""

@@ -522,6 +522,13 @@ class Run(RunState):
         else:
             self.broken(error)
 
+    def show(self) -> None:
+        """Record that the run has begun; whoever goes on with it knows then."""
+        with self.lock:
+            if self.engine.recorder is not None and self.began and not self.row and self.ended_at is None:
+                self.row = True
+                self.engine.recorder.run_started(self.key, self.wall(self.began))
+
     def suspend(self) -> None:
         """The scheduler stops: leave the run as it is recorded, for the next start."""
         with self.lock:

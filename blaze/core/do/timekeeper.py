@@ -22,7 +22,6 @@ import threading
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..ground.errors import StepCancelled, StepTimeout
-from ..ground.status import RunStatus
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
 from .pool import Item, Worker
 from .run import Run
@@ -243,7 +242,7 @@ class Timekeeper:
             if recorder is None or attempt.place.index == attempt.run.final:
                 continue
             run, index = attempt.run, attempt.place.index
-            if not attempt.row and now - attempt.started >= SHOWN_AFTER:
+            if not attempt.row and now >= attempt.started + SHOWN_AFTER:
                 with run.lock:
                     if attempt.phase == OVER or attempt.row or run.attempts[index] != attempt.attempt:
                         continue
@@ -260,11 +259,8 @@ class Timekeeper:
         for run in list(self._engine.runs.values()):
             if run.limit is not None and now >= run.limit:
                 run.halt(TIMEOUT, flush=False)
-            if recorder is not None and not run.row and run.began and now - run.began >= SHOWN_AFTER:
-                with run.lock:
-                    if run.ended_at is None and run.status is RunStatus.PENDING:
-                        run.row = True
-                        recorder.run_started(run.key, run.wall(run.began))
+            if recorder is not None and not run.row and run.began and now >= run.began + SHOWN_AFTER:
+                run.show()
 
     # ------------------------------------------------------------------ stopping
 

@@ -11,8 +11,11 @@ from typing import Callable, Optional, Protocol
 class Busy(Protocol):
     """What is driven by a clock."""
 
-    def is_busy(self) -> bool:
-        """Whether it has something in hand that needs no time to pass."""
+    def is_busy(self, blocks: bool = True) -> bool:
+        """Whether it has something in hand that needs no time to pass; without ``blocks``, beside the user's code."""
+
+    def is_watching(self) -> bool:
+        """Whether it looks after something that goes on, as time passes."""
 
     def next_moment(self) -> Optional[float]:
         """When the next thing that it knows of will be due, in monotonic seconds; None: nothing will."""

@@ -88,8 +88,21 @@ def open_writer(path: Path, durability: str) -> sqlite3.Connection:
 
     Checkpoints are off: the journal makes them, one at a time.
     """
-    with opening:
+    with opening.of(path):
         return _open_writer(path, durability)
+
+
+def open_writer_again(path: Path, durability: str) -> sqlite3.Connection:
+    """The same, of a file that was open until just now: for the parent of a fork, which keeps other forks away."""
+    connection = _connect(path)
+    try:
+        with _explained(path):
+            schema.check(connection, str(path))
+            _set_pragmas(connection, path, durability)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _open_writer(path: Path, durability: str) -> sqlite3.Connection:
@@ -117,7 +130,7 @@ def _open_writer(path: Path, durability: str) -> sqlite3.Connection:
 
 def open_memory() -> sqlite3.Connection:
     """A database that lives in this process's memory."""
-    with opening:
+    with opening.of(None):
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         schema.create(connection)
         connection.execute("PRAGMA foreign_keys = ON")
@@ -128,7 +141,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that can't write, for queries. Raises :class:`StateError` if there is no state yet."""
     if not path.exists():
         raise StateError(f"there is no state in {path.parent} yet")
-    with opening, _explained(path):
+    with opening.of(path), _explained(path):
         connection = _connect(path, "mode=ro")
         try:
             schema.check(connection, str(path))
@@ -217,20 +230,24 @@ def _connect(path: Path, how: str = "mode=rw") -> sqlite3.Connection:
 
 def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None:
     with _explained(path):
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
-            raise StateError(
-                f"SQLite could not switch {path} to its write-ahead log (it says '{mode}'); "
-                "choose a state directory on a local disk"
-            )
-        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA foreign_keys = ON")
-        # Some distributions let SQLite overwrite what is deleted, which makes pruning write it all again.
-        connection.execute("PRAGMA secure_delete = FAST")
+        _set_pragmas(connection, path, durability)
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if _is_small(path) else "ok"
     if damage != "ok":
         raise StateError(f"{path} is damaged ({damage}); restore a backup with 'blazed db', or move the file away")
+
+
+def _set_pragmas(connection: sqlite3.Connection, path: Path, durability: str) -> None:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StateError(
+            f"SQLite could not switch {path} to its write-ahead log (it says '{mode}'); "
+            "choose a state directory on a local disk"
+        )
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # Some distributions let SQLite overwrite what is deleted, which makes pruning write it all again.
+    connection.execute("PRAGMA secure_delete = FAST")
 
 
 def _is_small(path: Path) -> bool:

@@ -44,6 +44,20 @@ class InstanceLock:
         if self._descriptor is None:
             raise StateError(f"a scheduler named {instance_id} is running on {directory.parent} already")
 
+    def keep(self) -> None:
+        """Make the file again if somebody has removed it: without it, its owner would be taken for dead."""
+        if self._descriptor is None:
+            return
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino:
+                    return
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = _take(self._path)
+            if descriptor is not None:
+                self._descriptor, old = descriptor, self._descriptor
+                os.close(old)
+
     def release(self) -> None:
         """Give the lock back and remove its file."""
         if self._descriptor is not None:
@@ -112,6 +126,19 @@ def dead_instances(directory: Path) -> Iterator[DeadInstance]:
         descriptor = try_lock(path)
         if descriptor is not None:
             yield DeadInstance(path.name[: -len(_SUFFIX)], descriptor, path)
+
+
+def mark_dead(directory: Path, instance_id: str) -> None:
+    """Let a scheduler that has no lock file, and so does not live, be found among the dead."""
+    with contextlib.suppress(OSError):
+        descriptor = try_lock(directory / f"{instance_id}{_SUFFIX}")
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def has_file(directory: Path, instance_id: str) -> bool:
+    """Whether a scheduler has a lock file."""
+    return (directory / f"{instance_id}{_SUFFIX}").exists()
 
 
 def list_instances(directory: Path) -> List[InstanceInfo]:

@@ -25,8 +25,8 @@ from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, T
 
 from ..ground.errors import StateError
 from ..ground.filelock import try_lock
-from .database import BUSY_TIMEOUT, open_memory, open_writer
-from .forks import lock_out_forks
+from .database import BUSY_TIMEOUT, open_memory, open_writer, open_writer_again
+from .forks import guard
 
 #: Most rows in one transaction: bounds how long others wait for it.
 BATCH_LIMIT = 1000
@@ -70,12 +70,14 @@ class Journal:
         self.durability = durability
         self.pending: Deque[Entry] = deque()
         #: Protects the connection. Taken without waiting on the hot path.
-        self.lock = lock_out_forks(threading.Lock(), self._look_after_pending)
+        self.lock = threading.Lock()
         #: Called after the lock was held for something else while entries came in; set by the engine.
         self.when_pending: Callable[[], None] = _nothing
         self.fault: Optional[Fault] = None
         self._connection = open_memory() if path is None else open_writer(path, durability)
         self._cursor = self._connection.cursor()
+        #: How often the file was opened.
+        self._opened = 1
         self._commits = 0
         #: Bytes of large values written since the last checkpoint; whoever appends one adds to it.
         self.volume = 0
@@ -88,6 +90,8 @@ class Journal:
         if path is not None:
             status = os.stat(path)
             self._identity = (status.st_dev, status.st_ino)
+        self._closed = False
+        guard(self)
 
     def commit(self) -> List[Any]:
         """Write all that is pending; the tokens of what is committed. Call it with ``lock`` held.
@@ -215,27 +219,45 @@ class Journal:
         except OSError:
             return
         if self.lost:
-            fault = Fault(_LOST.format(path=self.path), time.time(), 1)
-            log.critical(fault.message)
-            self.fault = fault
+            self._lose(_LOST.format(path=self.path))
+
+    def _lose(self, message: str) -> None:
+        """Nothing can be written any more."""
+        self.lost = True
+        self.fault = Fault(message, time.time(), 1)
+        log.critical(message)
 
     def _require_file(self) -> None:
         if self.lost:
-            raise StateError(_LOST.format(path=self.path))
+            raise StateError(self.fault.message if self.fault else _LOST.format(path=self.path))
 
     def read(self, sql: str, row: Tuple[Any, ...] = ()) -> List[Tuple[Any, ...]]:
-        """Rows as the writer sees them; for the process's own recovery, and for a state in memory."""
+        """Rows as the writer sees them; for the process's own recovery, and for a state in memory.
+
+        Raises :class:`StateError`.
+        """
         with self._alone():
             if self.path is None:
                 # Nobody waits for what is pending here, so it is written when somebody looks.
                 while self.pending and self.fault is None:
                     self.commit()
-            return self._cursor.execute(sql, row).fetchall()
+            try:
+                return self._cursor.execute(sql, row).fetchall()
+            except sqlite3.Error as error:
+                raise StateError(f"the state can't be read: {error}") from error
+
+    def version(self) -> Tuple[int, int]:
+        """Another one than before, if another connection has written to the file meanwhile."""
+        # What SQLite tells can be compared within one connection only.
+        return self._opened, int(self.read("PRAGMA data_version")[0][0])
 
     def look(self, ask: Callable[[sqlite3.Cursor], T]) -> T:
         """What a function asks with the writing connection's cursor; it writes nothing."""
         with self._alone():
-            return ask(self._cursor)
+            try:
+                return ask(self._cursor)
+            except sqlite3.Error as error:
+                raise StateError(f"the state can't be read: {error}") from error
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Fold the write-ahead log into the database. Call it with ``lock`` held.
@@ -277,8 +299,35 @@ class Journal:
             _LEFT_OPEN.append((self._connection, self._cursor))
             return
         with self.lock:
+            self._closed = True
             # Closing the last connection folds the log into the file and removes it.
             self._connection.close()
+
+    # ------------------------------------------------------------------ over a fork
+
+    def carried(self) -> Optional[Path]:
+        """A fork goes on without waiting any longer."""
+        return None if self._closed else self.path
+
+    def let_go(self) -> None:
+        """Close the file: a fork is about to happen."""
+        if self.path is not None:
+            self._connection.close()
+
+    def take_again(self) -> None:
+        """Open it again, in the parent."""
+        if self.path is None or self._closed:
+            return
+        try:
+            self._connection = open_writer_again(self.path, self.durability)
+            self._cursor = self._connection.cursor()
+            self._opened += 1
+        except StateError as error:
+            self._lose(str(error))
+
+    def after_fork(self) -> None:
+        """See to what was left behind meanwhile."""
+        self._look_after_pending()
 
     def _write(self, batch: List[Entry]) -> None:
         cursor = self._cursor

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from ..ground.errors import StateError
 from .database import open_reader
-from .forks import lock_out_forks
+from .forks import guard
 from .journal import Journal
 
 Row = Tuple[Any, ...]
@@ -84,7 +84,7 @@ class FileSource:
     def _opened(self) -> _Opened:
         pid = os.getpid()
         opened = self._by_process.get(pid)
-        return self._by_process.setdefault(pid, _Opened()) if opened is None else opened
+        return self._by_process.setdefault(pid, _Opened(self.path)) if opened is None else opened
 
     def _connection(self, opened: _Opened) -> sqlite3.Connection:
         if self._closed:
@@ -110,8 +110,10 @@ class FileSource:
 class _Opened:
     """What one process has open; ``lock`` protects the connection."""
 
-    def __init__(self) -> None:
-        self.lock = lock_out_forks(threading.Lock())
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.Lock()
+        self._path = path
+        guard(self)
         self.connection: Optional[sqlite3.Connection] = None
         self.identity: Optional[Tuple[int, int]] = None
 
@@ -119,6 +121,20 @@ class _Opened:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
+
+    def carried(self) -> Optional[Path]:
+        """A fork goes on without waiting any longer."""
+        return self._path
+
+    def let_go(self) -> None:
+        """A fork is about to happen; the next question opens the file again."""
+        self.close()
+
+    def take_again(self) -> None:
+        """The next question does it."""
+
+    def after_fork(self) -> None:
+        """Nobody waits."""
 
 
 class JournalSource:
@@ -131,10 +147,7 @@ class JournalSource:
         """All rows of one statement. Raises :class:`StateError`."""
         if self._journal is None:
             raise StateError("this StateManager is closed")
-        try:
-            return self._journal.read(sql, tuple(row))
-        except sqlite3.Error as error:
-            raise StateError(f"the state can't be read: {error}") from error
+        return self._journal.read(sql, tuple(row))
 
     def snapshot(self, work: Callable[[Read], T]) -> T:
         """Call ``work`` with a ``read``; between two statements the state may change."""

@@ -61,7 +61,7 @@ WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
 #: The end of a run that no process has at hand: status, reason, error, key.
 RUN_ENDED_BY_RULE = f"""
-UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = CAST(strftime('%s', 'now') AS REAL)
+UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = COALESCE(?, CAST(strftime('%s', 'now') AS REAL))
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
 RUNS_RELEASED = f"""
@@ -264,9 +264,9 @@ class Recorder:
         """Nothing of the run starts any more, also after a crash."""
         self._pending.append((RUN_HALTED, (reason, key), None))
 
-    def end_by_rule(self, key: int, status: RunStatus, reason: str, error: str) -> None:
-        """The end of a run that was not carried on."""
-        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), key), None))
+    def end_by_rule(self, key: int, status: RunStatus, reason: str, error: str, at: Optional[float] = None) -> None:
+        """The end of a run that was not carried on; ``at``: epoch seconds, None for now."""
+        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), at, key), None))
 
     def run_ended(
         self,

@@ -100,7 +100,7 @@ def adopt(
                 continue
             if dead is not None and run.recoveries >= max_recoveries:
                 error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
-                cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, run.key))
+                cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, None, run.key))
                 cursor.execute(OPEN_STEPS_CANCELLED, (run.key, step_key(run.key, 0), "crashed"))
                 failed.append(run.run_id)
                 continue
@@ -116,7 +116,16 @@ def adopt(
     return journal.transaction(work)
 
 
-def cancel_elsewhere(journal: Journal, run_id: str, reason: str) -> bool:
+def owners(journal: Journal) -> List[str]:
+    """The schedulers that have open runs."""
+    rows = journal.read(
+        "SELECT DISTINCT owner FROM runs INDEXED BY runs_open WHERE status IN ('PENDING', 'RUNNING') "
+        "AND owner IS NOT NULL"
+    )
+    return [owner for (owner,) in rows]
+
+
+def cancel_elsewhere(journal: Journal, run_id: str, reason: str, now: float) -> bool:
     """Cancel an open run that this process has not in hand; whether it was open.
 
     One that no process has is ended here, as FAILED if a step of it is; another's is asked to stop.
@@ -133,7 +142,7 @@ def cancel_elsewhere(journal: Journal, run_id: str, reason: str) -> bool:
         failed = cursor.execute(
             "SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1", (first, step_key(key + 1, 0))
         ).fetchone()
-        cursor.execute(RUN_ENDED_BY_RULE, ("FAILED" if failed else "CANCELLED", reason, None, key))
+        cursor.execute(RUN_ENDED_BY_RULE, ("FAILED" if failed else "CANCELLED", reason, None, now, key))
         cursor.execute(OPEN_STEPS_CANCELLED, (key, first, reason))
         return True
 

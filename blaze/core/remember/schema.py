@@ -20,7 +20,8 @@ PAGE_SIZE = 2048
 
 # Times are epoch seconds (REAL, UTC), durations seconds. A step has one integer as its
 # key (see step_key), since SQLite appends such rows to a table without looking for their
-# place; under a key of two columns it shares out the last pages again and again. The checks of a
+# place; under a key of two columns it shares out the last pages again and again. The key of a job
+# is never handed out twice, since schedulers have jobs at hand by their keys. The checks of a
 # status ask for the usual one first, since looking into the list costs 5 µs a row.
 TABLES = """
 CREATE TABLE definitions (
@@ -102,7 +103,7 @@ CREATE TABLE logs (
 );
 CREATE INDEX logs_of_run ON logs (run, id);
 CREATE TABLE jobs (
-    id           INTEGER PRIMARY KEY,
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
     job_id       TEXT NOT NULL UNIQUE,
     seq_id       TEXT NOT NULL,
     parameters   TEXT,

@@ -59,7 +59,7 @@ def _copy_database(source: sqlite3.Connection, path: Path) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite has not seen it yet
     try:
-        with opening, contextlib.closing(sqlite3.connect(str(aside), isolation_level=None)) as copy:
+        with opening.of(aside), contextlib.closing(sqlite3.connect(str(aside), isolation_level=None)) as copy:
             source.backup(copy)
             damage = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
