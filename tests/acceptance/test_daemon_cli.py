@@ -250,7 +250,7 @@ RUBBISH = {
     "encoding": (b'[{"seq_id":\n "\xff"}]', ":2:3: the byte 0xff is no UTF-8"),
     "utf-16": ("[]".encode("utf-16"), "UTF-16"),
     "bom": (b"\xef\xbb\xbf[]", "there is no submission in it"),
-    "syntax": (b'[{"seq_id":\n "one",}]', ":2:8: it is no JSON"),
+    "syntax": (b'[{"seq_id":\n "one" 5}]', ":2:8: it is no JSON"),
     "empty": (b"", ":1:1: it is no JSON"),
     "twice": (b'[{"seq_id": "one", "seq_id": "two"}]', "$[0]: the key 'seq_id' stands twice"),
     "number": (b'[{"seq_id": ' + b"9" * 5000 + b"}]", "$[0].seq_id: a number of 5,000 digits"),

@@ -102,7 +102,8 @@ class Site:
         (self.folder / file).touch()
 
     def log(self):
-        return "".join(path.read_text() for path in sorted((self.state_dir / "log").glob("run_*")))
+        folder = self.state_dir / "log"
+        return "".join(path.read_text() for path in sorted(folder.glob("run_*"))) if folder.is_dir() else ""
 
     def reap(self):
         for process in self.processes:

@@ -269,6 +269,7 @@ def test_a_socket_that_was_deleted_is_made_anew(site):
 
 def test_it_goes_on_when_its_log_is_rotated_away_or_its_directory_is_gone(site):
     site.start()
+    wait_until(lambda: "serves" in site.log(), "the first line")
     with site.connect() as daemon:
         for path in (site.state_dir / "log").iterdir():
             path.rename(site.folder / path.name)
