@@ -184,7 +184,7 @@ def _logging(logger: BlazeLogger) -> Iterator[None]:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """``python -m blaze.daemon``; its exit status is that of ``blazed start``."""
+    """``python -m blaze.daemon``; 0 when it was stopped, 1 when it could not be started."""
     options = _parser().parse_args(argv)
     readiness = Readiness(options.ready_fd)
     try:

@@ -42,6 +42,8 @@ _CLASSES: Dict[str, Any] = {
         *(decimal.Decimal, uuid.UUID, pathlib.Path),
     )
 }
+#: What reading a file that somebody else has written may raise.
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, SyntaxError, RecursionError, MemoryError)
 #: Instead of a default that is not known here. Not None, which would let the parameter be null.
 _DEFAULT = object()
 
@@ -76,7 +78,7 @@ def recorded_definitions(state_dir: Path) -> Optional[BlazeSequence]:
             _read_back(one, registry)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, LookupError, RecursionError, BlazeError) as error:
+    except (OSError, BlazeError, *_DAMAGE) as error:
         raise StateError(f"{path} can't be read ({error}): start the daemon, which writes it anew") from error
     return registry
 

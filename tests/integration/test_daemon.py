@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from random import Random
 
 import pytest
 
@@ -24,6 +25,7 @@ from blaze.daemon import address
 from blaze.daemon.client import Client
 from blaze.daemon.manager import update_jobs
 from blaze.daemon.owner import Owned, OwnerLock, owner_of
+from blaze.daemon.readiness import Readiness
 from tests.integration.daemons import DEFINITION, Site
 from tests.integration.workbench import PATIENCE, wait_until
 
@@ -171,6 +173,15 @@ def test_a_second_detached_daemon_is_refused_by_name_and_pid(site):
         site.detach(name="second")
 
 
+def test_systemd_is_told_when_it_serves(tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        Readiness().serving({"instance": "etl-1"})
+        assert systemd.recv(100) == b"READY=1\nSTATUS=etl-1"
+    Readiness().serving({"instance": "etl-1"})  # nobody listens any more
+
+
 # ---------------------------------------------------------------------- kill -9 and the end
 
 
@@ -196,6 +207,35 @@ def test_after_kill_9_under_load_the_next_daemon_goes_on_with_what_was_in_flight
         assert len(ticks) == len(set(ticks))
         second.send_signal(signal.SIGTERM)
         assert second.wait(PATIENCE) == 0
+
+
+@pytest.mark.slow
+def test_killed_40_times_at_random_it_loses_nothing_that_was_acknowledged_and_fires_no_tick_twice(site):
+    random = Random(7)
+    site.go()
+    acknowledged = []
+    for round in range(40):
+        told = site.detach(loop_interval=0.5)
+        with site.connect() as daemon:
+            if not round:
+                daemon.submit(SubmitSequenceData("one", seq_run_interval="* * * * * *"))
+            killer = threading.Timer(random.uniform(0, 0.4), os.kill, (told["pid"], signal.SIGKILL))
+            killer.start()
+            with contextlib.suppress(NoDaemon):
+                while True:
+                    acknowledged.append(daemon.trigger("two").run_id)
+            killer.join()
+    site.detach()
+    with site.connect() as daemon:
+        daemon.remove_job("one")
+        wait_until(lambda: not any(daemon.state.counts().values()), "the end of all runs", 60)
+        runs = list(daemon.state.runs(limit=10_000))
+        assert not daemon.state.integrity()
+        ended = {run.run_id: run.status.value for run in runs}
+        assert acknowledged and {ended[run_id] for run_id in acknowledged} == {"COMPLETED"}
+        ticks = [run.scheduled for run in runs if run.scheduled is not None]
+        assert len(ticks) == len(set(ticks)) > 5
+        assert {run.status.value for run in runs} <= {"COMPLETED", "SKIPPED"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
