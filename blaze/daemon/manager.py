@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 
 from ..core.blaze import Blaze
 from ..core.block import BlazeBlock
-from ..core.ground.errors import NoDaemon
+from ..core.ground.errors import NoDaemon, Refused
 from ..core.remember.records import JobRecord
 from ..core.seq import BlazeSequence, SubmitSequenceData
 from .host import ServedScheduler
@@ -118,20 +118,26 @@ def get_or_create_scheduler(
     :param state_dir: default: ``$BLAZE_STATE_DIR``, else the nearest ``.blaze/``, else a new one here.
     :param settings: further arguments of ``Blaze`` for a new one, such as ``max_workers``.
 
-    Raises :class:`StateError` if the state can't be used.
+    Raises :class:`StateError` if the state can't be used, and :class:`Refused` if this process
+    has a scheduler on another state directory.
     """
     global _here, _remote
     with _lock:
-        if _here is not None and _here.alive:
-            _add(_here.host.scheduler, sequences)
-            return _here.host.scheduler
+        mine = _mine(state_dir)
+        if mine is not None:
+            _add(mine, sequences)
+            return mine
         directory = _directory(state_dir)
         try:
             lock = OwnerLock(directory)
         except Owned:
             _remote = connect(directory, sequences)
             return _remote
-        _here = _serve(lock, Blaze(blocks, sequences, state_dir=directory, **settings))
+        try:
+            _here = _serve(lock, Blaze(blocks, sequences, state_dir=directory, **settings))
+        except BaseException:
+            lock.undo()
+            raise
         _remote = None
         return _here.host.scheduler
 
@@ -195,21 +201,36 @@ def update_jobs(
     """
     given = [jobs] if isinstance(jobs, SubmitSequenceData) else list(jobs)
     with _lock:
-        if _here is not None and _here.alive:
-            return _here.host.scheduler.submit(given)
+        mine = _mine(state_dir)
+    if mine is not None:
+        return mine.submit(given)
     directory = _directory(state_dir)
     module = [value for value in sys._getframe(1).f_globals.values() if isinstance(value, BlazeSequence)]
     known = module if sequences is None else [sequences, *module]
     if owner_of(directory) is not None:
-        joined = BlazeSequence()
-        for registry in known:
-            joined.become({**registry, **joined})
-        with connect(directory, joined) as remote:
-            return remote.submit(given)
+        try:
+            with connect(directory, _joined(known)) as remote:
+                return remote.submit(given)
+        except NoDaemon:
+            if owner_of(directory) is not None:
+                raise
+            # It has ended meanwhile. What it may have stored is not stored twice: it is the same.
     return store_submissions(directory, given, known_sequences(directory, known))
 
 
 # ---------------------------------------------------------------------- inside
+
+
+def _mine(state_dir: StateDir) -> Optional[Blaze]:
+    """This process's scheduler. Raises :class:`Refused` if it is on another state directory than the one named."""
+    if _here is None or not _here.alive:
+        return None
+    scheduler = _here.host.scheduler
+    if state_dir is not None and _directory(state_dir) != scheduler.state_dir:
+        raise Refused(
+            f"this process has a scheduler on {scheduler.state_dir}: stop it first, or make a Blaze of your own"
+        )
+    return scheduler
 
 
 def _directory(given: StateDir) -> Path:
@@ -227,17 +248,21 @@ def _serve(lock: OwnerLock, scheduler: Blaze) -> _Here:
         host.serve()
     except BaseException:
         scheduler.stop()
-        lock.release()
         raise
     return _Here(host, lock)
 
 
+def _joined(registries: Iterable[BlazeSequence]) -> BlazeSequence:
+    """One registry; of two sequences of one id it has the first."""
+    joined = BlazeSequence()
+    for registry in registries:
+        joined.become({**registry, **joined})
+    return joined
+
+
 def _add(scheduler: Blaze, sequences: Optional[BlazeSequence]) -> None:
-    new = {} if sequences is None else {key: one for key, one in sequences.items() if key not in scheduler.sequences}
-    if new:
-        joined = BlazeSequence()
-        joined.become({**scheduler.sequences, **new})
-        scheduler.redefine(joined)
+    if sequences is not None and any(seq_id not in scheduler.sequences for seq_id in sequences):
+        scheduler.redefine(_joined([scheduler.sequences, sequences]))
 
 
 def _keep_alive(here: _Here) -> None:

@@ -23,11 +23,12 @@ from blaze import Blaze, BlazeSequence, StateError, SubmitSequenceData, Validati
 from blaze.core.ground.errors import DaemonError, NoDaemon, Refused
 from blaze.daemon import address
 from blaze.daemon.client import Client
-from blaze.daemon.manager import update_jobs
+from blaze.daemon.manager import get_or_create_scheduler, stop_scheduler, update_jobs
 from blaze.daemon.owner import Owned, OwnerLock, owner_of
 from blaze.daemon.readiness import Readiness
+from blaze.daemon.remote import connect
 from tests.integration.daemons import DEFINITION, Site
-from tests.integration.workbench import PATIENCE, wait_until
+from tests.integration.workbench import PATIENCE, Workbench, wait_until
 
 pytestmark = pytest.mark.skipif(not address.HAS_UNIX_SOCKETS, reason="needs Unix sockets")
 
@@ -528,6 +529,31 @@ print(manager.stop_scheduler(), flush=True)
         [sys.executable, "-c", code, tmp_path / "state"], env=environment, capture_output=True, text=True, timeout=20
     )
     assert done.stdout.splitlines() == ["RemoteScheduler", "True"], done.stderr
+
+
+def test_a_process_has_one_served_scheduler_and_later_sequences_are_added_to_it(tmp_path):
+    bench = Workbench()
+    bench.step("first", lambda: 1)
+    bench.sequence(seq_id="one")
+    more = Workbench()
+    more.step("second", lambda: 2)
+    more.sequence(seq_id="two")
+    with pytest.raises(ValidationError, match="max_workers"):
+        get_or_create_scheduler(state_dir=tmp_path / "state", max_workers=0)
+    assert not (tmp_path / "state").exists()  # and the lock is free
+    scheduler = get_or_create_scheduler(bench.blocks, bench.sequences, state_dir=tmp_path / "state")
+    try:
+        assert get_or_create_scheduler(more.blocks, more.sequences) is scheduler
+        assert [scheduler.run(seq_id).output for seq_id in ("one", "two")] == [{"first": 1}, {"second": 2}]
+        with pytest.raises(Refused, match="has a scheduler on"):
+            get_or_create_scheduler(state_dir=tmp_path / "other")
+        with connect(tmp_path / "state") as remote:  # this very process, as others see it
+            assert not remote.started
+            remote.start()
+            assert remote.run("one").preview == "{'first': 1}" and scheduler.started
+    finally:
+        assert stop_scheduler()
+    assert owner_of(tmp_path / "state") is None
 
 
 def test_an_embedding_program_has_no_definition_to_load_again(tmp_path):
