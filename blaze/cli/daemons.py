@@ -140,6 +140,8 @@ def _detach(settings: Settings, console: Console) -> int:
     if console.json:
         console.document(told)
     else:
+        for warning in told["warnings"]:
+            console.warn(warning)
         console.note(f"{told['instance']} serves {settings.state_dir} (PID {told['pid']})")
     return DONE
 
@@ -242,6 +244,7 @@ def _archives(directory: Path) -> Set[str]:
 
 def restart_daemon(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
+    from ..daemon.definition import load_definition
     from ..daemon.owner import owner_of
     from ..daemon.service import SOFT
 
@@ -254,6 +257,7 @@ def restart_daemon(args: Arguments, console: Console) -> Optional[int]:
             raise Refused("a program that embeds Blaze serves this state directory: restart that program")
         before = found
         settings = _settings(args, before)
+        load_definition(settings.definition)  # before anything is stopped: one that fails leaves all as it is
         _stop(args, SOFT)
     else:
         console.note("no daemon was running")

@@ -30,6 +30,13 @@ TAIL = 20
 #: The file that gets what is written to stdout and stderr until it serves.
 START_LOG = "start.log"
 
+_PROGRAM = """\
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+from blaze.daemon.process import main
+sys.exit(main())"""
+
 
 def start_detached(settings: Settings, patience: float = PATIENCE) -> Dict[str, Any]:
     """Start a daemon and wait until it serves; its ``instance`` and ``pid``.
@@ -58,7 +65,7 @@ def _start(settings: Settings, log: Path, patience: float) -> Dict[str, Any]:
     began = os.fstat(output).st_size
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "blaze.daemon", *settings.arguments(), "--ready-fd", str(theirs)],
+            [*_interpreter(), *settings.arguments(), "--ready-fd", str(theirs)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -82,6 +89,12 @@ def _start(settings: Settings, log: Path, patience: float) -> Dict[str, Any]:
     if word is not None and word.error is not None:
         raise word.error
     raise DaemonError(f"the daemon died before it served; the end of {log}:\n{_tail(log, began)}")
+
+
+def _interpreter() -> List[str]:
+    """How the daemon is run: like ``-m blaze.daemon``, but that nothing in the current directory is imported."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [sys.executable, *flags, "-c", _PROGRAM]
 
 
 def _environment() -> Dict[str, str]:

@@ -90,7 +90,7 @@ def run_daemon(settings: Settings, readiness: Readiness, console: bool = True) -
         _warn_of(loaded)
         told = {**settings._asdict(), "state_dir": str(settings.state_dir)}
         host = ServedScheduler(scheduler, lock, lambda: _load_again(settings.definition), told)
-        _serve(host, lock, readiness)
+        _serve(host, lock, readiness, loaded.warnings)
 
 
 def _scheduler_of(settings: Settings, loaded: LoadedDefinition, logger: BlazeLogger) -> Blaze:
@@ -106,7 +106,7 @@ def _scheduler_of(settings: Settings, loaded: LoadedDefinition, logger: BlazeLog
     )
 
 
-def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness) -> None:
+def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness, warnings: List[str]) -> None:
     with _signals(host):
         try:
             host.scheduler.start()
@@ -115,7 +115,12 @@ def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness) -> None
             host.scheduler.stop()
             lock.release()
             raise
-        told = {"instance": host.scheduler.instance_id, "pid": os.getpid(), "state_dir": str(host.state_dir)}
+        told = {
+            "instance": host.scheduler.instance_id,
+            "pid": os.getpid(),
+            "state_dir": str(host.state_dir),
+            "warnings": warnings,
+        }
         log.info("%s serves %s (PID %d)", told["instance"], told["state_dir"], os.getpid())
         readiness.serving(told)
         host.watch()

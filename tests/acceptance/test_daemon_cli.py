@@ -26,9 +26,11 @@ pytestmark = pytest.mark.skipif(not address.HAS_UNIX_SOCKETS, reason="needs Unix
 def site(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BLAZE_STATE_DIR", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))  # what 'restart' loads to check it is forgotten after the test
     site = Site(tmp_path)
     yield site
     site.reap()
+    sys.modules.pop("definition", None)
 
 
 @pytest.fixture
@@ -122,6 +124,22 @@ def test_restart_keeps_the_settings_that_are_not_given(serving, blazed):
     with serving.connect() as daemon:
         assert daemon.status().workers == 3
         assert daemon.client.call("ping")["settings"]["definition"] == str(serving.definition)
+
+
+def test_a_restart_with_a_definition_that_fails_leaves_the_daemon_running(serving, blazed):
+    before = owner_of(serving.state_dir)
+    serving.definition.write_text("1 / 0\n")
+    status, _, err = blazed("restart")
+    assert status == 3 and "definition.py:1: ZeroDivisionError" in err
+    assert owner_of(serving.state_dir) == before
+
+
+def test_files_in_the_current_directory_take_no_modules_place_and_what_others_may_write_is_told(site, blazed):
+    for name in ("socketserver.py", "blaze.py", "sqlite3.py"):
+        (site.folder / name).write_text("raise SystemExit('imported')\n")
+    site.definition.chmod(0o666)
+    status, _, err = blazed("start", "--detach")
+    assert status == 0 and "others may write to" in err and "serves" in err
 
 
 def test_restart_without_a_daemon_starts_one(site, blazed):
