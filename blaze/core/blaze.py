@@ -237,18 +237,12 @@ class Blaze:
         but those without an interval run only if they were not there before.
         """
         with self._lock:
-            known = set(self.sequences)
+            known = frozenset(self.sequences)
             self.sequences.become(sequences)
-            session = self._session
-            if session is None or not self._started:
-                return
-            from .jobs import start_automatically
+            if self._session is not None and self._started:
+                from .jobs import start_anew
 
-            automatic = [one for one in self.sequences.values() if one.auto_start]
-            again = [one for one in automatic if one.seq_run_interval is not None or one.seq_id not in known]
-            start_automatically(session, self.sequences, again)
-            if session.ticker is not None:
-                session.ticker.reconsider()
+                start_anew(self._session, self.sequences, known)
 
     def __enter__(self) -> Blaze:
         return self.start()

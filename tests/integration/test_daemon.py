@@ -380,6 +380,20 @@ def test_a_definition_that_is_loaded_again_is_what_jobs_fire_by_from_then_on(sit
         assert [one["seq_id"] for one in daemon.client.call("list")] == ["one", "three"]
 
 
+def test_a_sequence_that_starts_by_itself_does_so_when_it_is_new_and_not_at_every_reload(site):
+    site.start()
+    with site.connect() as daemon:
+        site.definition.write_text(
+            DEFINITION.replace('[SeqBlockData("note")])', '[SeqBlockData("note")], auto_start=True)')
+        )
+        daemon.client.call("reload")  # "one" was there before
+        site.definition.write_text(site.definition.read_text().replace("def one(", "def fresh("))
+        daemon.client.call("reload")
+        daemon.client.call("reload")
+        wait_until(lambda: not any(daemon.state.counts().values()) and daemon.state.runs(), "the run")
+        assert [run.seq_id for run in daemon.state.runs()] == ["fresh"]
+
+
 def test_a_job_whose_sequence_comes_back_is_mended(site):
     site.start("--loop-interval", "0.1")
     with site.connect() as daemon:
