@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Any, Dict, Iterable, List, Optional, Union
@@ -96,6 +97,9 @@ class _Here:
         return self.pid == os.getpid() and not self.host.ended.is_set()
 
 
+#: Whether this Python starts no thread any more once the main program has ended (gh-113964).
+ENDS_WITH_MAIN = (3, 12) <= sys.version_info < (3, 12, 2)
+
 #: Protects the next two.
 _lock = threading.RLock()
 _here: Optional[_Here] = None
@@ -155,6 +159,13 @@ def start_scheduler() -> AnyScheduler:
             return _reached().start()
         here.host.scheduler.start()
         if here.keeper is None:
+            if ENDS_WITH_MAIN:
+                warnings.warn(
+                    "Python 3.12.0 and 3.12.1 start no thread once the main program has ended, and so no further run: "
+                    "keep it from ending, or use 3.12.2 or later",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             here.handlers.install()
             here.keeper = threading.Thread(target=_keep_alive, args=(here,), name="blaze-keeper")
             here.keeper.start()

@@ -15,6 +15,7 @@ import pytest
 from blaze.cli.main import main
 from blaze.core.state import StateManager
 from blaze.daemon import address
+from blaze.daemon.manager import ENDS_WITH_MAIN
 from blaze.daemon.owner import owner_of
 from tests.integration.daemons import DEFINITION, Site
 from tests.integration.workbench import PATIENCE, wait_until
@@ -340,6 +341,7 @@ def test_a_run_that_takes_too_long_is_told_and_goes_on(serving, blazed):
 # ---------------------------------------------------------------------- the examples
 
 
+@pytest.mark.skipif(ENDS_WITH_MAIN, reason="this Python starts no thread once the main program has ended")
 def test_the_example_scripts_work_together(site):
     examples = Path(__file__).resolve().parents[2] / "examples"
     environment = {**site.environment, "BLAZE_STATE_DIR": str(site.state_dir)}
