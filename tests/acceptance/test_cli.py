@@ -206,7 +206,10 @@ def test_show_tells_steps_timeline_failures_and_the_command_that_resumes(made: P
         assert f"\n{heading}\n" in shown
     assert "step 'clean', attempt 2 of 2: ValueError: bad rows" in shown
     assert "upstream_failed" in shown and "definition.py" in shown
-    assert shown.endswith(f"To go on with what was done: blazed retry {run_id}\n")
+    assert shown.splitlines()[-2:] == [
+        f"To go on with what was done: blazed retry {run_id}",
+        f"(without a daemon: blazed run etl --run {run_id})",
+    ]
 
 
 def test_show_in_json_has_the_steps_and_the_failed_attempts(made: Path) -> None:
