@@ -38,6 +38,8 @@ STYLES: Mapping[str, str] = {
 }
 #: What Python makes of the C locale.
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+#: ASCII for what graphs are drawn with.
+NEAR = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "←": "<-", "…": "..."})
 #: Columns of a terminal that does not tell its width.
 USUAL_WIDTH = 80
 
@@ -124,6 +126,11 @@ class Console:
         shown = {name: tables.cell_of(given) for name, given in fields.items() if given is not None}
         size = max(map(len, shown), default=0)
         self.print(*(f"{name.ljust(size)}  {self.paint(cell.text, cell.style)}" for name, cell in shown.items()))
+
+    def drawing(self, text: str) -> None:
+        """Lines with box characters and arrows in them; on a terminal that can't show these, what comes near."""
+        plain = self.looks.terminal and not self.looks.boxes
+        self.print(*(visible(line).translate(NEAR) if plain else visible(line) for line in text.split("\n")))
 
     def document(self, data: Any) -> None:
         """The whole answer as one JSON document."""

@@ -84,7 +84,7 @@ def _keep_what_blocks_log() -> None:
 def _show_plan(named: Named, parameters: Parameters, console: Console) -> None:
     plan = named.sequence.plan(parameters or None)
     if not console.json:
-        console.print(*(visible(line) for line in named.sequence.graph().split("\n")))
+        console.drawing(named.sequence.graph())
         console.print(f"{counted(len(plan.steps), 'step')}, all valid; nothing was run")
         return
     steps = [

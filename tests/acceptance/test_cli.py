@@ -196,7 +196,7 @@ def test_runs_are_found_by_sequence_state_and_age(made: Path) -> None:
     assert [run["status"] for run in told["runs"]] == ["FAILED"] and told["more"] is False
     assert "there are more" in blazed(made, "runs", "--limit", "1").err
     assert "did you mean 'etl'" in blazed(made, "runs", "ell", status=4).err
-    assert "is no time" in blazed(made, "runs", "--since", "monday", status=3).err
+    assert "is no time" in blazed(made, "runs", "--since", "monday", status=2).err
 
 
 def test_show_tells_steps_timeline_failures_and_the_command_that_resumes(made: Path) -> None:
@@ -409,11 +409,11 @@ def test_a_dry_run_checks_and_records_nothing(project: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"fetch": {"limit": 1,}}', "line 1 column"),
+        (b'{"fetch": {"limit": 1,}}', r"line 1\D+\d"),
         (b'{"fetch": {"limit": NaN}}', "NaN is no JSON"),
         (b'{"fetch": {}, "fetch": {}}', "stands twice"),
         (b"[1]", "an object of objects"),
-        (b"\xff\xfe{}", "not UTF-8"),
+        (b"\xff\xfe{}", "UTF-8"),
         (b"[" * 100_000, "deep"),
     ],
 )
@@ -428,7 +428,7 @@ def test_a_parameter_file_that_is_wrong_is_3(content: bytes, message: str, made:
 
 def test_what_is_no_regular_file_is_not_read(made: Path) -> None:
     for path in ("/dev/zero", "."):
-        assert "no regular file" in blazed(made, "run", "etl", "--param-file", path, status=3).err
+        assert f"blazed: {path}: it is " in blazed(made, "run", "etl", "--param-file", path, status=3).err
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -517,6 +517,7 @@ def test_colour_is_left_out_where_it_is_not_wanted(environ: Dict[str, str], made
 def test_a_terminal_that_can_not_show_boxes_gets_none(made: Path) -> None:
     shown = on_terminal(made, "status", LANG="C")
     assert shown.isascii() and "Seq ID" in shown
+    assert on_terminal(made, "graph", "etl", LANG="C").splitlines()[1] == "`- fetch"
 
 
 def test_a_pipe_gets_neither(made: Path) -> None:
