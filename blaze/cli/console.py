@@ -36,6 +36,10 @@ STYLES: Mapping[str, str] = {
     "SKIPPED": "90",
     "ENDED": "90",
 }
+#: What Python makes of the C locale.
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+#: ASCII for what graphs are drawn with.
+NEAR = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "←": "<-", "…": "..."})
 #: Columns of a terminal that does not tell its width.
 USUAL_WIDTH = 80
 
@@ -72,9 +76,11 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _takes_boxes(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    # Under LANG=C Python writes UTF-8 all the same, whatever the terminal takes it for.
-    names = (environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
-    locale = next((name for name in names if name), "")
+    # Under LANG=C Python writes UTF-8 all the same and puts LC_CTYPE into its environment (PEP 538), whatever the
+    # terminal takes it for.
+    character_type = environ.get("LC_CTYPE", "")
+    coerced = character_type in COERCED and environ.get("LANG", "") in ("", "C", "POSIX")
+    locale = environ.get("LC_ALL") or (not coerced and character_type) or environ.get("LANG") or ""
     encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
     return encoding == "utf8" and "utf8" in locale.lower().replace("-", "")
 
@@ -120,6 +126,11 @@ class Console:
         shown = {name: tables.cell_of(given) for name, given in fields.items() if given is not None}
         size = max(map(len, shown), default=0)
         self.print(*(f"{name.ljust(size)}  {self.paint(cell.text, cell.style)}" for name, cell in shown.items()))
+
+    def drawing(self, text: str) -> None:
+        """Lines with box characters and arrows in them; on a terminal that can't show these, what comes near."""
+        plain = self.looks.terminal and not self.looks.boxes
+        self.print(*(visible(line).translate(NEAR) if plain else visible(line) for line in text.split("\n")))
 
     def document(self, data: Any) -> None:
         """The whole answer as one JSON document."""

@@ -1,8 +1,11 @@
-"""Numbers in flags, with errors that say which are taken."""
+"""Numbers and times in flags, with errors that say which are taken."""
 
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+
+from ..core.ground.errors import ValidationError
+from .moments import since
 
 #: Most records in one answer.
 MOST = 10_000
@@ -31,6 +34,14 @@ def seconds(text: str) -> float:
 def days(text: str) -> float:
     """A number of days."""
     return _number(text, 0.0, 100_000.0, "days")
+
+
+def past(text: str) -> float:
+    """Epoch seconds of a point in the past: an age such as ``15m``, or a date in ISO order."""
+    try:
+        return since(text)
+    except ValidationError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _whole(text: str, least: int, most: int) -> int:

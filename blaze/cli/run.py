@@ -68,13 +68,23 @@ def run_sequence(args: Arguments, console: Console) -> Optional[int]:
     if args.dry_run:
         _show_plan(named, parameters, console)
         return DONE
+    _keep_what_blocks_log()
     return _Run(args, console, named, parameters).perform(again)
+
+
+def _keep_what_blocks_log() -> None:
+    """Without this, a program that has not set up its logging lets nothing below a warning through."""
+    import logging
+
+    root = logging.getLogger()
+    if not root.handlers and root.level == logging.WARNING:
+        root.setLevel(logging.INFO)
 
 
 def _show_plan(named: Named, parameters: Parameters, console: Console) -> None:
     plan = named.sequence.plan(parameters or None)
     if not console.json:
-        console.print(*(visible(line) for line in named.sequence.graph().split("\n")))
+        console.drawing(named.sequence.graph())
         console.print(f"{counted(len(plan.steps), 'step')}, all valid; nothing was run")
         return
     steps = [
@@ -118,7 +128,10 @@ class _Run:
                 handle = self._begin(again)
                 self._watch(handle)
         except KeyboardInterrupt:
-            return self._interrupted()
+            try:
+                return self._interrupted()
+            except KeyboardInterrupt:
+                _end_at_once(self.console)
         finally:
             self._stop()
         self.progress.tell_news()

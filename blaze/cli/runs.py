@@ -7,8 +7,8 @@ from typing import Optional
 
 from .commands import Arguments, Commands
 from .console import Console, page_document, state_cell
-from .moments import beside, duration, since
-from .numbers import limit
+from .moments import beside, duration
+from .numbers import limit, past
 from .state import reading_if_any
 from .text import clipped
 
@@ -24,18 +24,19 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("sequence", nargs="?", metavar="SEQ", help="only those of this sequence")
     parser.add_argument("--status", type=str.upper, choices=RUN_STATES, help="only those in this state")
-    parser.add_argument("--since", metavar="TIME", help="only those created since: 90s, 15m, 2h, 7d ago, or a date")
+    parser.add_argument(
+        "--since", type=past, metavar="TIME", help="only those created since: 90s, 15m, 2h, 7d ago, or a date"
+    )
     parser.add_argument("--limit", type=limit, default=20, metavar="N", help="most runs (default: 20)")
 
 
 def list_runs(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
-    begin = None if args.since is None else since(args.since)
     with reading_if_any(args, console) as state:
         page = (
             None
             if state is None
-            else state.runs(seq_id=args.sequence, status=args.status, since=begin, limit=args.limit)
+            else state.runs(seq_id=args.sequence, status=args.status, since=args.since, limit=args.limit)
         )
         if state is not None and args.sequence is not None and page is not None and not page.items:
             state.sequence(args.sequence)  # whose near names are told if there is none

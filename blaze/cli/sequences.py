@@ -135,7 +135,7 @@ def draw_graph(args: Arguments, console: Console) -> Optional[int]:
     if console.json:
         console.document({"seq_id": sequence.seq_id, "format": args.format, "graph": drawn})
     else:
-        console.print(*(visible(line) for line in drawn.split("\n")))
+        console.drawing(drawn)
     return None
 
 

@@ -139,6 +139,7 @@ def _show_failures(run: RunRecord, steps: List[StepRecord], attempts: List[Attem
     command = resume_command(run)
     if command is not None:
         console.print("", f"To go on with what was done: {command}")
+        console.print(f"(without a daemon: blazed run {visible(run.seq_id)} --run {run.run_id})")
 
 
 def _show_attempt(attempt: AttemptRecord, made: Dict[str, int], in_full: bool, console: Console) -> None:

@@ -80,7 +80,7 @@ def load_definition(source: str) -> LoadedDefinition:
     """
     place = _locate(source)
     modules, path = dict(sys.modules), list(sys.path)
-    for name in _brought.get(place.root, ()):
+    for name in _outdated(place):
         sys.modules.pop(name, None)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -91,6 +91,12 @@ def load_definition(source: str) -> LoadedDefinition:
         raise
     _brought[place.root] = set(_lying_below(place.root, modules))
     return LoadedDefinition(source, place.path, blocks, sequences, _warnings(place))
+
+
+def _outdated(place: _Place) -> Set[str]:
+    """What this definition brought when it was loaded before, and another definition of its name."""
+    others = {place.name} if any(place.name in names for names in _brought.values()) else set()
+    return others | _brought.get(place.root, set())
 
 
 # ---------------------------------------------------------------------- finding it

@@ -49,3 +49,60 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+# ---------------------------------------------------------------------- the command line
+
+PIPELINE = """
+from blaze import BlazeBlock, BlazeSequence, SeqBlockData
+
+blocks = BlazeBlock()
+sequences = BlazeSequence()
+
+
+@blocks.block
+def fetch(limit: int = 10, tags: list = ()) -> list:
+    return list(range(limit))
+
+
+@sequences.sequence(blocks=blocks, sequence=[SeqBlockData("fetch")])
+def etl(context=None):
+    return context
+"""
+
+
+def test_the_shell_blocks_of_the_page_about_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "definition.py").write_text(PIPELINE, encoding="utf-8")
+    blazed = f'blazed() {{ "{sys.executable}" -m blaze "$@"; }}'
+    script = "\n".join(["set -eu", blazed, *blocks_of(ROOT / "docs" / "cli.md", "bash")])
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_about_commands_names_every_command_and_every_flag_with_its_twin() -> None:
+    from blaze.cli.commands import Commands, twin_of
+    from blaze.cli.main import build_parser
+
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+    def look(commands: Commands, path: str) -> None:
+        for name, parser in commands.names().items():
+            here = f"{path} {name}".strip()
+            if name in commands.groups:
+                look(commands.groups[name], here)
+                continue
+            assert f"`{here}" in page, here
+            for action in parser._actions:
+                twin = twin_of(action)
+                if twin is not None:
+                    assert twin in page and action.option_strings[-1] in page, f"{here} {action.option_strings}"
+
+    look(build_parser()[1], "")
