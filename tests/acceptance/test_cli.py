@@ -409,7 +409,7 @@ def test_a_dry_run_checks_and_records_nothing(project: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"fetch": {"limit": 1,}}', r"line 1\D+\d"),
+        (b'{"fetch": {"limit": 1,}}', r":1:\d+: it is no JSON"),
         (b'{"fetch": {"limit": NaN}}', "NaN is no JSON"),
         (b'{"fetch": {}, "fetch": {}}', "stands twice"),
         (b"[1]", "an object of objects"),
