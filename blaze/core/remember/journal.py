@@ -73,6 +73,8 @@ class Journal:
         self.lock = lock_out_forks(threading.Lock(), self._look_after_pending)
         #: Called after the lock was held for something else while entries came in; set by the engine.
         self.when_pending: Callable[[], None] = _nothing
+        #: Called before everything that is written; what it raises counts as raised by SQLite.
+        self.before_write: Optional[Callable[[], None]] = None
         self.fault: Optional[Fault] = None
         self._connection = open_memory() if path is None else open_writer(path, durability)
         self._cursor = self._connection.cursor()
@@ -103,7 +105,10 @@ class Journal:
             return []
         if count > BATCH_LIMIT:
             count = BATCH_LIMIT
+        batch: List[Entry] = []
         try:
+            if self.before_write is not None:
+                self.before_write()
             if count == 1:
                 # One statement is a transaction of its own, and starts as a writing one.
                 entry = pending.popleft()
@@ -177,6 +182,8 @@ class Journal:
                 self._require_file()
                 for attempt in range(LOCK_ATTEMPTS):
                     try:
+                        if self.before_write is not None:
+                            self.before_write()
                         key = self._cursor.execute(sql, row).lastrowid
                         break
                     except sqlite3.IntegrityError:
@@ -194,6 +201,8 @@ class Journal:
         """Take the write lock, with patience: another program may hold it for longer than the busy timeout."""
         for attempt in range(LOCK_ATTEMPTS):
             try:
+                if self.before_write is not None:
+                    self.before_write()
                 self._cursor.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
