@@ -1,0 +1,332 @@
+"""`Faults`: what is to go wrong, on purpose, in a run, a scheduler or a process.
+
+They reach an engine through its probe (``blaze.core.do.probe``): functions of steps are
+replaced before a run begins, named points are told as they are passed, and every write
+asks first. Nothing of Blaze is patched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Type, Union
+
+from blaze.core.do.attempt import Attempt
+from blaze.core.do.probe import Point
+from blaze.core.ground.context import current
+from blaze.core.ground.errors import BlazeError, Fault, StepCancelled, ValidationError
+from blaze.core.what.plan import Plan, Step
+
+from .doubles import steps_of
+from .locking import DatabaseLock
+
+#: Real seconds between two looks of a hanging block whether it has been asked to stop.
+LOOK_EVERY = 0.0005
+
+_INSIDE_STEPS = (Point.CALLED, Point.RETURNED, Point.WRITTEN)
+
+
+class FailedOnPurpose(Exception):
+    """What a block raises that is told to fail without saying how."""
+
+
+class _Strike:
+    """A fault of one block: how often it strikes yet (None: always), and what it does."""
+
+    def __init__(self, block: str, times: Optional[int], error: Optional[BaseException]) -> None:
+        self.block = block
+        self.left = times
+        #: What is raised; None: it hangs.
+        self.error = error
+        self.met = False
+        self._lock = threading.Lock()
+
+    def takes_turn(self) -> bool:
+        with self._lock:
+            if self.left == 0:
+                return False
+            if self.left is not None:
+                self.left -= 1
+            return True
+
+
+class _Crash:
+    """A process is to die at this point; ``steps`` are those it concerns, None: every step."""
+
+    def __init__(self, point: Point, block: Optional[str]) -> None:
+        self.point = point
+        self.block = block
+        self.steps: Set[str] = set()
+
+    def concerns(self, step: Optional[str]) -> bool:
+        return self.block is None or step in self.steps
+
+    def __str__(self) -> str:
+        return f"the crash {self.point.value!r}" + (f" of '{self.block}'" if self.block else "")
+
+
+class Faults:
+    """What is to go wrong. The fixture ``blaze_faults`` is one; elsewhere: ``Blaze(probe=Faults())``.
+
+    :param state_dir: where :meth:`lock_db` finds the state file.
+
+    ``block`` is the name of a step or of a block.
+    """
+
+    def __init__(self, state_dir: Union[str, os.PathLike[str], None] = None) -> None:
+        self._state_dir = None if state_dir is None else Path(os.fspath(state_dir))
+        self._strikes: List[_Strike] = []
+        #: The crashes that are still to come, one process each.
+        self.crashes: List[_Crash] = []
+        #: Is told the name of each step whose function is called.
+        self.when_called: Optional[Callable[[str], None]] = None
+        self._locks: List[DatabaseLock] = []
+        self._disk_is_full = False
+        self._doomed: Optional[_Crash] = None
+        self._returned = False
+
+    # ------------------------------------------------------------------ what is to go wrong
+
+    def fail(
+        self, block: str, times: Optional[int] = 1, exc: Union[BaseException, Type[BaseException], None] = None
+    ) -> None:
+        """Let the next ``times`` attempts of a block raise ``exc`` (default: :class:`FailedOnPurpose`).
+
+        The block itself is not called then. ``times=None``: every attempt.
+        """
+        error = FailedOnPurpose(f"'{block}' failed on purpose") if exc is None else exc() if callable(exc) else exc
+        self._strikes.append(_Strike(block, _checked(times), error))
+
+    def hang(self, block: str, times: Optional[int] = 1) -> None:
+        """Let the next ``times`` attempts of a block hang until they are stopped: by a timeout, or by cancelling.
+
+        On a virtual clock no real time passes until then.
+        """
+        self._strikes.append(_Strike(block, _checked(times), None))
+
+    def crash_after(self, block: str) -> None:
+        """Let the process die when the block has returned, before that is committed; see :meth:`crash_at`."""
+        self.crash_at(Point.RETURNED, block)
+
+    def crash_at(self, point: Union[Point, str], block: Optional[str] = None) -> None:
+        """Let the process be killed at a named point, of one block or (None) of whichever comes first.
+
+        ``"recorded"``, ``"called"``, ``"returned"``, ``"written"``, ``"committed"``, ``"finalised"`` or
+        ``"ended"``, which :class:`blaze.testing.CrashPoint` explains. Several crashes strike one after the
+        other. They need a process of their own: see :func:`blaze.testing.run_through_crashes`.
+        """
+        try:
+            known = Point(point)
+        except ValueError:
+            names = ", ".join(repr(one.value) for one in Point)
+            raise ValidationError([Fault("crash_at()", f"point is one of {names}; got {point!r}")]) from None
+        self.crashes.append(_Crash(known, block))
+
+    def lock_db(self, seconds: float) -> DatabaseLock:
+        """Hold the write lock of the state file, as another program may, for so many real seconds.
+
+        It is held when this returns; ``with`` lets it go earlier.
+        """
+        if self._state_dir is None:
+            raise BlazeError("these faults know no state directory; write Faults(state_dir)")
+        lock = DatabaseLock(self._state_dir, seconds)
+        self._locks.append(lock)
+        return lock
+
+    def fill_disk(self) -> FullDisk:
+        """Let every write to the state fail as on a full disk, until :meth:`free_disk` or the end of a ``with``."""
+        self._disk_is_full = True
+        return FullDisk(self)
+
+    def free_disk(self) -> None:
+        """There is room again."""
+        self._disk_is_full = False
+
+    def unmet(self) -> List[str]:
+        """Blocks that were to go wrong and are in no sequence that was run."""
+        return [strike.block for strike in self._strikes if not strike.met]
+
+    def close(self) -> None:
+        """Let go of locks, and make room on the disk."""
+        for lock in self._locks:
+            lock.release()
+        self.free_disk()
+
+    # ------------------------------------------------------------------ what the engine asks (a Probe)
+
+    def adapt(self, plan: Plan) -> Plan:
+        """The plan with the faults built into its functions."""
+        if self.crashes and self._doomed is None:
+            raise BlazeError(f"{self.crashes[0]} would kill this very process; play it with run_through_crashes()")
+        changed: Dict[int, Step] = {}
+        for strike in self._strikes:
+            for step in steps_of(plan, strike.block):
+                strike.met = True
+                changed[step.index] = _struck(changed.get(step.index, step), strike)
+        self._watch(plan, changed)
+        finaliser = None
+        if self._doomed is not None and self._doomed.point is Point.FINALISED:
+            finaliser = _then(plan.finaliser, _die)
+        return plan.with_steps(changed, finaliser) if changed or finaliser else plan
+
+    def _watch(self, plan: Plan, changed: Dict[int, Step]) -> None:
+        """See each call of a step, where somebody counts them or the process is to die of one."""
+        crash = self._doomed
+        if crash is not None and crash.block is not None:
+            crash.steps |= {step.name for step in steps_of(plan, crash.block)}
+        if crash is None and self.when_called is None:
+            return
+        for step in plan.steps:
+            deadly = crash is not None and crash.point in _INSIDE_STEPS and crash.concerns(step.name)
+            if deadly or step.kind in ("thread", "async"):
+                changed[step.index] = self._watched(changed.get(step.index, step), deadly)
+
+    def _watched(self, step: Step, deadly: bool) -> Step:
+        def called() -> None:
+            if self.when_called is not None:
+                self.when_called(step.name)
+            if deadly and self._doomed is not None and self._doomed.point is Point.CALLED:
+                _die()
+
+        def returned() -> None:
+            if deadly and self._doomed is not None:
+                if self._doomed.point is Point.RETURNED:
+                    _die()
+                self._returned = self._doomed.point is Point.WRITTEN
+
+        return _replaced(step, _then(_first(step.function, called, step.kind), returned))
+
+    def passes(self, point: Point, run_id: str, step: Optional[str]) -> None:
+        """A run passes a named point."""
+        crash = self._doomed
+        if crash is not None and crash.point is point and (step is None or crash.concerns(step)):
+            _die()
+
+    def writes(self) -> None:
+        """Something is about to be written."""
+        if self._returned:
+            _die()
+        if self._disk_is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def doom(self, crash: Optional[_Crash]) -> None:
+        """From now on this process dies at that point. Called in a child, which is made for it; None: it lives."""
+        self.crashes = []
+        self._doomed = crash
+
+
+class FullDisk:
+    """``with blaze_faults.fill_disk():`` makes room again at the end."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._faults.free_disk()
+
+
+def _struck(step: Step, strike: _Strike) -> Step:
+    return _replaced(step, _first(step.function, lambda: _raise_if_due(strike), step.kind, strike))
+
+
+def _raise_if_due(strike: _Strike) -> None:
+    if not strike.takes_turn():
+        return
+    if strike.error is None:
+        _hang()
+    raise strike.error.with_traceback(None)
+
+
+def _replaced(step: Step, function: Callable[..., Any]) -> Step:
+    return step.with_function(function, step.kind if step.kind == "async" else "thread")
+
+
+def _first(
+    function: Callable[..., Any], before: Callable[[], None], kind: str, strike: Optional[_Strike] = None
+) -> Callable[..., Any]:
+    """The function, called after ``before``."""
+    if kind == "async":
+
+        @functools.wraps(function)
+        async def later(**arguments: Any) -> Any:
+            if strike is not None and strike.error is None:
+                if strike.takes_turn():
+                    await _hang_async()
+            else:
+                before()
+            return await function(**arguments)
+
+        return later
+
+    @functools.wraps(function)
+    def now(**arguments: Any) -> Any:
+        before()
+        return function(**arguments)
+
+    return now
+
+
+def _then(function: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
+    """The function, with ``after`` called when it has returned."""
+    if asyncio.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def later(*args: Any, **arguments: Any) -> Any:
+            value = await function(*args, **arguments)
+            after()
+            return value
+
+        return later
+
+    @functools.wraps(function)
+    def now(*args: Any, **arguments: Any) -> Any:
+        value = function(*args, **arguments)
+        after()
+        return value
+
+    return now
+
+
+def _hang() -> NoReturn:
+    """Wait to be stopped."""
+    context = _declare_hanging()
+    while True:
+        context.check_cancelled()
+        time.sleep(LOOK_EVERY)
+
+
+async def _hang_async() -> NoReturn:
+    _declare_hanging()
+    await asyncio.Event().wait()
+    raise StepCancelled("stopped while hanging")
+
+
+def _declare_hanging() -> Any:
+    """Let time that is driven go on."""
+    context = current()
+    if isinstance(context, Attempt):
+        context.hangs = True
+    return context
+
+
+def _die() -> None:
+    """kill -9 to this very process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _checked(times: Optional[int]) -> Optional[int]:
+    if times is None or (isinstance(times, int) and times > 0):
+        return times
+    raise ValidationError([Fault("times", f"a number of attempts from 1, or None for every one; got {times!r}")])
+
+
+__all__ = ["FailedOnPurpose", "Faults"]
