@@ -264,6 +264,11 @@ class Engine:
         """Whether something is still to be written."""
         return bool(self._held_back) or (self.journal is not None and bool(self.journal.pending))
 
+    def write_waits_for_time(self) -> bool:
+        """Whether what is to be written can't be, and is tried again later."""
+        journal = self.journal
+        return journal is not None and journal.fault is not None and bool(journal.pending)
+
     def hold_back(self, again: Callable[[], Optional[Item]], error: StateError) -> None:
         """Something could not be written: keep it and try again. What depends on it waits."""
         if self.write_fault is None:
@@ -420,7 +425,7 @@ class Engine:
             or any(not attempt.waits_for_time for attempt in list(self.inflight))
             or not pool.rests()
             or not self.timekeeper.idle
-            or (self.awaits_commits and self.journal_waits())
+            or (self.awaits_commits and self.journal_waits() and not self.write_waits_for_time())
             or not (herald is None or herald.idle)
         )
 

@@ -206,6 +206,8 @@ class Timekeeper:
         with self._lock:
             if self._due:
                 yield self._due[0][0]
+        if engine.write_waits_for_time():
+            yield self._scribe.retry_write_at
         for attempt in engine.attempts():
             if attempt.limit is not None and attempt.phase == LIVE:
                 yield attempt.limit
