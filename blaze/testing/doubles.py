@@ -43,10 +43,11 @@ def step_names(definition: Definition, names: Iterable[str], where: str) -> Dict
 def substitute(plan: Plan, doubles: Mapping[str, Any]) -> Plan:
     """The plan with the steps named doing something else."""
     steps = (plan.steps[plan.index[name]] for name in doubles)
-    return plan.with_steps({step.index: _double_of(step, doubles[step.name]) for step in steps})
+    return plan.with_steps({step.index: double_of(step, doubles[step.name]) for step in steps})
 
 
-def _double_of(step: Step, given: Any) -> Step:
+def double_of(step: Step, given: Any) -> Step:
+    """The step with a function, or an output that is none, in the place of its block."""
     if callable(given):
         return step.with_function(_lenient(given), "async" if is_async(given) else "thread")
 
@@ -78,4 +79,4 @@ def _lenient(function: Callable[..., Any]) -> Callable[..., Any]:
     return double
 
 
-__all__ = ["step_names", "steps_of", "substitute"]
+__all__ = ["double_of", "step_names", "steps_of", "substitute"]

@@ -23,7 +23,7 @@ from blaze.core.ground.context import current
 from blaze.core.ground.errors import BlazeError, Fault, StepCancelled, ValidationError
 from blaze.core.what.plan import Plan, Step
 
-from .doubles import steps_of
+from .doubles import double_of, steps_of
 from .locking import DatabaseLock
 
 #: Real seconds between two looks of a hanging block whether it has been asked to stop.
@@ -44,7 +44,6 @@ class _Strike:
         self.left = times
         #: What is raised; None: it hangs.
         self.error = error
-        self.met = False
         self._lock = threading.Lock()
 
     def takes_turn(self) -> bool:
@@ -82,6 +81,8 @@ class Faults:
     def __init__(self, state_dir: Union[str, os.PathLike[str], None] = None) -> None:
         self._state_dir = None if state_dir is None else Path(os.fspath(state_dir))
         self._strikes: List[_Strike] = []
+        self._doubles: Dict[str, Any] = {}
+        self._met: Set[str] = set()
         #: The crashes that are still to come, one process each.
         self.crashes: List[_Crash] = []
         #: Is told the name of each step whose function is called.
@@ -128,6 +129,10 @@ class Faults:
             raise ValidationError([Fault("crash_at()", f"point is one of {names}; got {point!r}")]) from None
         self.crashes.append(_Crash(known, block))
 
+    def override(self, block: str, given: Any) -> None:
+        """Let a function, or an output that is no function, stand in for a block from now on."""
+        self._doubles[block] = given
+
     def lock_db(self, seconds: float) -> DatabaseLock:
         """Hold the write lock of the state file, as another program may, for so many real seconds.
 
@@ -150,7 +155,8 @@ class Faults:
 
     def unmet(self) -> List[str]:
         """Blocks that were to go wrong and are in no sequence that was run."""
-        return [strike.block for strike in self._strikes if not strike.met]
+        told = [*self._doubles, *(strike.block for strike in self._strikes)]
+        return [block for block in told if block not in self._met]
 
     def close(self) -> None:
         """Let go of locks, and make room on the disk."""
@@ -165,9 +171,11 @@ class Faults:
         if self.crashes and self._doomed is None:
             raise BlazeError(f"{self.crashes[0]} would kill this very process; play it with run_through_crashes()")
         changed: Dict[int, Step] = {}
+        for block, given in self._doubles.items():
+            for step in self._steps_of(plan, block):
+                changed[step.index] = double_of(step, given)
         for strike in self._strikes:
-            for step in steps_of(plan, strike.block):
-                strike.met = True
+            for step in self._steps_of(plan, strike.block):
                 changed[step.index] = _struck(changed.get(step.index, step), strike)
         self._watch(plan, changed)
         finaliser = None
@@ -175,11 +183,17 @@ class Faults:
             finaliser = _then(plan.finaliser, _die)
         return plan.with_steps(changed, finaliser) if changed or finaliser else plan
 
+    def _steps_of(self, plan: Plan, block: str) -> List[Step]:
+        found = steps_of(plan, block)
+        if found:
+            self._met.add(block)
+        return found
+
     def _watch(self, plan: Plan, changed: Dict[int, Step]) -> None:
         """See each call of a step, where somebody counts them or the process is to die of one."""
         crash = self._doomed
         if crash is not None and crash.block is not None:
-            crash.steps |= {step.name for step in steps_of(plan, crash.block)}
+            crash.steps |= {step.name for step in self._steps_of(plan, crash.block)}
         if crash is None and self.when_called is None:
             return
         for step in plan.steps:

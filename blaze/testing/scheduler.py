@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from blaze.core.blaze import Blaze
 from blaze.core.do.result import RunHandle, RunResult
 from blaze.core.ground.errors import BlazeError
+from blaze.core.remember.retention import Retention
 from blaze.core.seq import BlazeSequence
 
 from .clock import VirtualClock
+from .faults import Faults
 from .outcome import SequenceRun
 from .playing import drive
 from .story import story_of_record
 
 if TYPE_CHECKING:
-    from blaze.core.do.probe import Probe
     from blaze.core.what.declarations import Parameters
 
 
@@ -34,8 +36,9 @@ class VirtualScheduler(Blaze):
     :param state_dir: where its state is.
     :param start: the instant at which its clock begins: an aware datetime, or a naive one in UTC.
     :param clock: a clock instead, to be shared with another scheduler.
-    :param probe: what is to go wrong: a :class:`Faults`.
-    :param settings: those of :class:`Blaze`.
+    :param probe: what is to go wrong.
+    :param overrides: ``{step or block: output}`` or ``{step or block: function}``, as in :func:`run_sequence`.
+    :param settings: those of :class:`Blaze`; history is kept whole unless ``retention`` is given.
     """
 
     def __init__(
@@ -45,12 +48,19 @@ class VirtualScheduler(Blaze):
         *,
         start: Union[datetime, float, None] = None,
         clock: Optional[VirtualClock] = None,
-        probe: Optional[Probe] = None,
+        probe: Optional[Faults] = None,
+        overrides: Optional[Mapping[str, Any]] = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or VirtualClock(start)
         settings.setdefault("grace", 0.0)
         settings.setdefault("max_workers", 4)
+        # What a test asks for must not have been pruned because months have passed meanwhile.
+        settings.setdefault("retention", Retention(runs=None, days=None))
+        if overrides:
+            probe = probe or Faults(state_dir)
+            for name, given in overrides.items():
+                probe.override(name, given)
         super().__init__(sequences=sequences, state_dir=state_dir, clock=self.clock, probe=probe, **settings)
         self._settings = {**settings, "probe": probe}
 

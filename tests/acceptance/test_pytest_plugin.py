@@ -14,7 +14,10 @@ import pytest
 
 import pytest_blaze
 
+from .test_documentation import blocks_of
+
 ROOT = Path(__file__).resolve().parents[2]
+MANUAL = ROOT / "docs" / "testing.md"
 
 #: The plugin is loaded by its entry point where Blaze is installed, and by this where it is not.
 CONFTEST = """
@@ -37,7 +40,7 @@ from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData, StateManager, 
 blocks, sequences = BlazeBlock(), BlazeSequence()
 
 
-@blocks.block(retries=2, retry_delay=3600)
+@blocks.block(retries=2, retry_delay=600)
 def fetch() -> list:
     return [" a ", ""]
 
@@ -58,13 +61,15 @@ def etl(context):
 
 """
 
-FIXTURES = [name for name, value in vars(pytest_blaze).items() if "::\n\n    def test_" in (inspect.getdoc(value) or "")]
+FIXTURES = [
+    name for name, value in vars(pytest_blaze).items() if "::\n\n    def test_" in (inspect.getdoc(value) or "")
+]
 
 
-def pytest_in(folder: Path, tests: str, *options: str) -> str:
+def pytest_in(folder: Path, tests: str, *options: str, head: str = HEAD) -> str:
     """What pytest says about a file of tests."""
     (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
-    (folder / "test_etl.py").write_text(HEAD + textwrap.dedent(tests), encoding="utf-8")
+    (folder / "test_etl.py").write_text(head + textwrap.dedent(tests), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options, "test_etl.py"],
@@ -129,7 +134,7 @@ def test_a_fault_on_a_block_that_is_nowhere_is_told(tmp_path: Path) -> None:
 
 
 def test_the_plugin_imports_nothing_of_blaze_before_a_fixture_is_used() -> None:
-    code = "import sys, pytest; before = set(sys.modules); import pytest_blaze; print(sorted(set(sys.modules) - before))"
+    code = "import sys, pytest; before = set(sys.modules); import pytest_blaze; print(set(sys.modules) - before)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -138,9 +143,15 @@ def test_the_plugin_imports_nothing_of_blaze_before_a_fixture_is_used() -> None:
         timeout=60,
         check=True,
     )
-    assert done.stdout == "['pytest_blaze']\n"
+    assert done.stdout == "{'pytest_blaze'}\n"
+
+
+def test_the_tests_in_the_manual_pass(tmp_path: Path) -> None:
+    code = "\n\n".join(blocks_of(MANUAL, "python"))
+    told = pytest_in(tmp_path, code, head="")
+    assert re.search(rf"\b{code.count('def test_')} passed", told), told
 
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_the_manual_tells_of_every_fixture(name: str) -> None:
-    assert f"`{name}`" in (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in MANUAL.read_text(encoding="utf-8")
