@@ -11,13 +11,13 @@ import signal
 import traceback
 import warnings
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from blaze.core.do.result import RunHandle
 from blaze.core.ground.errors import BlazeError
 from blaze.core.seq import BlazeSequence, Sequence
 
-from .faults import Faults
+from .faults import Crash, Faults
 from .outcome import SequenceRun
 from .scheduler import VirtualScheduler
 from .story import story_of_record, story_of_result
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Real seconds after which a child that neither dies nor ends is killed.
 CHILD_SECONDS = 60
+#: Longest traceback that comes back from a child, in characters.
+ERROR_LIMIT = 10_000
 
 
 def run_through_crashes(
@@ -50,62 +52,72 @@ def run_through_crashes(
     """
     if not hasattr(os, "fork"):
         raise BlazeError("run_through_crashes() needs os.fork(), which this system has not")
-    registry = _registry_of(seq)
-    calls: Counter[str] = Counter()
-
-    def play(tell: Callable[[str], None]) -> Tuple[VirtualScheduler, List[RunHandle]]:
-        faults.when_called = tell
-        scheduler = VirtualScheduler(registry, state_dir, probe=faults, **settings)
-        scheduler.start()
-        return scheduler, [handle for handle in scheduler.recovered if handle.seq_id == seq.seq_id]
-
     crashes, faults.crashes = faults.crashes, []
-    started = False
+    lives = _Lives(seq, parameters, faults, state_dir, settings)
     for crash in crashes:
-        begins, started = not started, True
+        lives.live_and_die(crash)
+    return lives.live_on()
 
-        def live(tell: Callable[[str], None], crash: Any = crash, begins: bool = begins) -> None:
-            faults.doom(crash)
-            scheduler, handles = play(tell)
-            if begins:
-                handles = [scheduler.trigger(seq.seq_id, parameters)]
+
+class _Lives:
+    """One run, in one process after the other."""
+
+    def __init__(
+        self,
+        seq: Sequence[Any, Any],
+        parameters: Optional[Parameters],
+        faults: Faults,
+        state_dir: Union[str, os.PathLike[str]],
+        settings: Dict[str, Any],
+    ) -> None:
+        self._seq_id = seq.seq_id
+        self._registry = BlazeSequence()
+        self._registry.add(seq)
+        self._parameters = parameters
+        self._faults = faults
+        self._state_dir = state_dir
+        self._settings = settings
+        #: How often each step was called, in all processes.
+        self._calls: Counter[str] = Counter()
+        self._begun = False
+
+    def live_and_die(self, crash: Crash) -> None:
+        """Begin the run, or go on with it, in a child that has to die of it."""
+
+        def live(tell: Callable[[str], None]) -> None:
+            self._faults.doom(crash)
+            scheduler, handles = self._start(tell)
             for handle in handles:
                 scheduler.finish(handle)
 
         told, died = _in_child(live)
-        calls.update(told)
+        self._begun = True
+        self._calls.update(told)
         if not died:
             raise BlazeError(f"{crash} was never reached; the steps that were called: {', '.join(told) or 'none'}")
-    return _carry_on(seq, parameters, play, started, calls, faults)
 
+    def live_on(self) -> SequenceRun:
+        """Carry the run to its end in this process."""
+        self._faults.doom(None)
+        scheduler, handles = self._start(lambda step: self._calls.update([step]))
+        try:
+            if not handles:  # it had ended before the last process died
+                return SequenceRun(story_of_record(scheduler.state, "last"), None, self._calls)
+            result = scheduler.finish(handles[-1])
+            logs = story_of_record(scheduler.state, result.run_id).logs
+            return SequenceRun(story_of_result(result)._replace(logs=logs), result, self._calls)
+        finally:
+            self._faults.when_called = None
+            scheduler.stop()
 
-def _carry_on(
-    seq: Sequence[Any, Any],
-    parameters: Optional[Parameters],
-    play: Callable[[Callable[[str], None]], Tuple[VirtualScheduler, List[RunHandle]]],
-    started: bool,
-    calls: Counter[str],
-    faults: Faults,
-) -> SequenceRun:
-    """The last process is this one."""
-    scheduler, handles = play(lambda step: calls.update([step]))
-    try:
-        if started and not handles:  # it had ended before the last process died
-            return SequenceRun(story_of_record(scheduler.state, "last"), None, calls)
-        handle = handles[-1] if started else scheduler.trigger(seq.seq_id, parameters)
-        result = scheduler.finish(handle)
-        logs = story_of_record(scheduler.state, result.run_id).logs
-        return SequenceRun(story_of_result(result)._replace(logs=logs), result, calls)
-    finally:
-        faults.when_called = None
-        scheduler.stop()
-
-
-def _registry_of(seq: Sequence[Any, Any]) -> BlazeSequence:
-    """A registry with this one sequence."""
-    registry = BlazeSequence()
-    registry.add(seq)
-    return registry
+    def _start(self, tell: Callable[[str], None]) -> Tuple[VirtualScheduler, List[RunHandle]]:
+        """A scheduler in this process, and the run: taken over from the process before, or begun here."""
+        self._faults.when_called = tell
+        scheduler = VirtualScheduler(self._registry, self._state_dir, probe=self._faults, **self._settings)
+        scheduler.start()
+        if not self._begun:
+            return scheduler, [scheduler.trigger(self._seq_id, self._parameters)]
+        return scheduler, [handle for handle in scheduler.recovered if handle.seq_id == self._seq_id]
 
 
 def _in_child(live: Callable[[Callable[[str], None]], None]) -> Tuple[List[str], bool]:
@@ -141,7 +153,8 @@ def _be_the_child(live: Callable[[Callable[[str], None]], None], words: int, err
         signal.alarm(CHILD_SECONDS)
         live(lambda step: (os.write(words, f"{step}\n".encode()), None)[1])
     except BaseException:
-        os.write(errors, traceback.format_exc().encode())
+        # Its end: the parent reads this when it has read all the words, and a pipe takes 64 KiB without being read.
+        os.write(errors, traceback.format_exc()[-ERROR_LIMIT:].encode())
     finally:
         os._exit(0)
 

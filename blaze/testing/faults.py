@@ -7,27 +7,20 @@ asks first. Nothing of Blaze is patched.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import os
 import signal
 import sqlite3
 import threading
-import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Type, Union
+from typing import Any, Callable, Dict, List, Optional, Set, Type, Union
 
-from blaze.core.do.attempt import Attempt
 from blaze.core.do.probe import Point
-from blaze.core.ground.context import current
-from blaze.core.ground.errors import BlazeError, Fault, StepCancelled, ValidationError
+from blaze.core.ground.errors import BlazeError, Fault, ValidationError
 from blaze.core.what.plan import Plan, Step
 
 from .doubles import double_of, steps_of
 from .locking import DatabaseLock
-
-#: Real seconds between two looks of a hanging block whether it has been asked to stop.
-LOOK_EVERY = 0.0005
+from .wrapping import goes_on, nothing, wrapped
 
 _INSIDE_STEPS = (Point.CALLED, Point.RETURNED, Point.WRITTEN)
 
@@ -46,16 +39,19 @@ class _Strike:
         self.error = error
         self._lock = threading.Lock()
 
-    def takes_turn(self) -> bool:
+    def strike(self) -> bool:
+        """Raise, or tell that the call is to hang; nothing, if it has struck often enough."""
         with self._lock:
             if self.left == 0:
                 return False
             if self.left is not None:
                 self.left -= 1
-            return True
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        return True
 
 
-class _Crash:
+class Crash:
     """A process is to die at this point; ``steps`` are those it concerns, None: every step."""
 
     def __init__(self, point: Point, block: Optional[str]) -> None:
@@ -84,12 +80,12 @@ class Faults:
         self._doubles: Dict[str, Any] = {}
         self._met: Set[str] = set()
         #: The crashes that are still to come, one process each.
-        self.crashes: List[_Crash] = []
+        self.crashes: List[Crash] = []
         #: Is told the name of each step whose function is called.
         self.when_called: Optional[Callable[[str], None]] = None
         self._locks: List[DatabaseLock] = []
         self._disk_is_full = False
-        self._doomed: Optional[_Crash] = None
+        self._doomed: Optional[Crash] = None
         self._returned = False
 
     # ------------------------------------------------------------------ what is to go wrong
@@ -101,8 +97,7 @@ class Faults:
 
         The block itself is not called then. ``times=None``: every attempt.
         """
-        error = FailedOnPurpose(f"'{block}' failed on purpose") if exc is None else exc() if callable(exc) else exc
-        self._strikes.append(_Strike(block, _checked(times), error))
+        self._strikes.append(_Strike(block, _checked(times), _error(block, exc)))
 
     def hang(self, block: str, times: Optional[int] = 1) -> None:
         """Let the next ``times`` attempts of a block hang until they are stopped: by a timeout, or by cancelling.
@@ -127,7 +122,7 @@ class Faults:
         except ValueError:
             names = ", ".join(repr(one.value) for one in Point)
             raise ValidationError([Fault("crash_at()", f"point is one of {names}; got {point!r}")]) from None
-        self.crashes.append(_Crash(known, block))
+        self.crashes.append(Crash(known, block))
 
     def override(self, block: str, given: Any) -> None:
         """Let a function, or an output that is no function, stand in for a block from now on."""
@@ -176,11 +171,11 @@ class Faults:
                 changed[step.index] = double_of(step, given)
         for strike in self._strikes:
             for step in self._steps_of(plan, strike.block):
-                changed[step.index] = _struck(changed.get(step.index, step), strike)
+                changed[step.index] = _replaced(changed.get(step.index, step), strike.strike)
         self._watch(plan, changed)
         finaliser = None
         if self._doomed is not None and self._doomed.point is Point.FINALISED:
-            finaliser = _then(plan.finaliser, _die)
+            finaliser = wrapped(plan.finaliser_call, plan.finaliser_kind == "async", after=_die)
         return plan.with_steps(changed, finaliser) if changed or finaliser else plan
 
     def _steps_of(self, plan: Plan, block: str) -> List[Step]:
@@ -202,11 +197,12 @@ class Faults:
                 changed[step.index] = self._watched(changed.get(step.index, step), deadly)
 
     def _watched(self, step: Step, deadly: bool) -> Step:
-        def called() -> None:
+        def called() -> bool:
             if self.when_called is not None:
                 self.when_called(step.name)
             if deadly and self._doomed is not None and self._doomed.point is Point.CALLED:
                 _die()
+            return False
 
         def returned() -> None:
             if deadly and self._doomed is not None:
@@ -214,7 +210,7 @@ class Faults:
                     _die()
                 self._returned = self._doomed.point is Point.WRITTEN
 
-        return _replaced(step, _then(_first(step.function, called, step.kind), returned))
+        return _replaced(step, called, returned)
 
     def passes(self, point: Point, run_id: str, step: Optional[str]) -> None:
         """A run passes a named point."""
@@ -229,7 +225,7 @@ class Faults:
         if self._disk_is_full:
             raise sqlite3.OperationalError("database or disk is full")
 
-    def doom(self, crash: Optional[_Crash]) -> None:
+    def doom(self, crash: Optional[Crash]) -> None:
         """From now on this process dies at that point. Called in a child, which is made for it; None: it lives."""
         self.crashes = []
         self._doomed = crash
@@ -248,93 +244,22 @@ class FullDisk:
         self._faults.free_disk()
 
 
-def _struck(step: Step, strike: _Strike) -> Step:
-    return _replaced(step, _first(step.function, lambda: _raise_if_due(strike), step.kind, strike))
-
-
-def _raise_if_due(strike: _Strike) -> None:
-    if not strike.takes_turn():
-        return
-    if strike.error is None:
-        _hang()
-    raise strike.error.with_traceback(None)
-
-
-def _replaced(step: Step, function: Callable[..., Any]) -> Step:
-    return step.with_function(function, step.kind if step.kind == "async" else "thread")
-
-
-def _first(
-    function: Callable[..., Any], before: Callable[[], None], kind: str, strike: Optional[_Strike] = None
-) -> Callable[..., Any]:
-    """The function, called after ``before``."""
-    if kind == "async":
-
-        @functools.wraps(function)
-        async def later(**arguments: Any) -> Any:
-            if strike is not None and strike.error is None:
-                if strike.takes_turn():
-                    await _hang_async()
-            else:
-                before()
-            return await function(**arguments)
-
-        return later
-
-    @functools.wraps(function)
-    def now(**arguments: Any) -> Any:
-        before()
-        return function(**arguments)
-
-    return now
-
-
-def _then(function: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
-    """The function, with ``after`` called when it has returned."""
-    if asyncio.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def later(*args: Any, **arguments: Any) -> Any:
-            value = await function(*args, **arguments)
-            after()
-            return value
-
-        return later
-
-    @functools.wraps(function)
-    def now(*args: Any, **arguments: Any) -> Any:
-        value = function(*args, **arguments)
-        after()
-        return value
-
-    return now
-
-
-def _hang() -> NoReturn:
-    """Wait to be stopped."""
-    context = _declare_hanging()
-    while True:
-        context.check_cancelled()
-        time.sleep(LOOK_EVERY)
-
-
-async def _hang_async() -> NoReturn:
-    _declare_hanging()
-    await asyncio.Event().wait()
-    raise StepCancelled("stopped while hanging")
-
-
-def _declare_hanging() -> Any:
-    """Let time that is driven go on."""
-    context = current()
-    if isinstance(context, Attempt):
-        context.hangs = True
-    return context
+def _replaced(step: Step, before: Callable[[], bool] = goes_on, after: Callable[[], None] = nothing) -> Step:
+    """The step with its function wrapped, which a thread calls: a process of its own would import the bare one."""
+    is_async = step.kind == "async"
+    return step.with_function(wrapped(step.function, is_async, before, after), "async" if is_async else "thread")
 
 
 def _die() -> None:
     """kill -9 to this very process."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _error(block: str, exc: Any) -> BaseException:
+    error = FailedOnPurpose(f"'{block}' failed on purpose") if exc is None else exc() if callable(exc) else exc
+    if not isinstance(error, BaseException):
+        raise ValidationError([Fault("exc", f"an exception or a class of exceptions, got {exc!r}")])
+    return error
 
 
 def _checked(times: Optional[int]) -> Optional[int]:
@@ -343,4 +268,4 @@ def _checked(times: Optional[int]) -> Optional[int]:
     raise ValidationError([Fault("times", f"a number of attempts from 1, or None for every one; got {times!r}")])
 
 
-__all__ = ["FailedOnPurpose", "Faults"]
+__all__ = ["Crash", "FailedOnPurpose", "Faults"]

@@ -19,8 +19,8 @@ from .story import Line, RunStory, StepStory, story_of_result
 if TYPE_CHECKING:
     from blaze.core.do.result import RunResult
 
-#: The newest runs that tests played: what a failed test's report shows.
-RECENT: Deque[SequenceRun] = deque(maxlen=20)
+#: The stories of the newest runs, without their outputs: what a failed test's report shows.
+RECENT: Deque[RunStory] = deque(maxlen=20)
 
 
 class SequenceRun:
@@ -40,7 +40,7 @@ class SequenceRun:
         self._result = result
         self._steps: Dict[str, StepStory] = {step.name: step for step in story.steps}
         self._executions = executions
-        RECENT.append(self)
+        RECENT.append(story)
 
     @classmethod
     def of(cls, result: RunResult) -> SequenceRun:

@@ -64,7 +64,7 @@ def faults_of_test(state_dir: Path) -> Iterator[Faults]:
 
 def sections() -> List[Tuple[str, str]]:
     """The stories of what the running test played, for its report."""
-    stories = [run.story for run in RECENT] + [story for scheduler in _OPEN for story in _recorded(scheduler)]
+    stories = [*RECENT] + [story for scheduler in _OPEN for story in _recorded(scheduler)]
     chosen: List[RunStory] = []
     seen: Set[str] = set()
     for story in reversed(stories):

@@ -62,7 +62,6 @@ class VirtualScheduler(Blaze):
             for name, given in overrides.items():
                 probe.override(name, given)
         super().__init__(sequences=sequences, state_dir=state_dir, clock=self.clock, probe=probe, **settings)
-        self._settings = {**settings, "probe": probe}
 
     @property
     def now(self) -> datetime:
@@ -102,13 +101,12 @@ class VirtualScheduler(Blaze):
         return SequenceRun(story_of_record(self.state, run_id))
 
     def restart(self) -> VirtualScheduler:
-        """Stop, and start another one on the same state and clock."""
+        """Stop, and start again on the same state at the same instant. This scheduler."""
         if self.durability == "memory":
             raise BlazeError('nothing of durability="memory" is left after a stop')
         self.stop()
-        again = type(self)(self.sequences, self.state_dir, clock=self.clock, **self._settings)
-        again.start()
-        return again
+        self.start()
+        return self
 
 
 __all__ = ["VirtualScheduler"]

@@ -115,6 +115,12 @@ def test_a_number_of_times_that_is_none_is_refused(faults, times):
         faults.fail("a", times=times)
 
 
+@pytest.mark.parametrize("exc", ["OSError", 5, int])
+def test_what_is_no_exception_is_refused(faults, exc):
+    with pytest.raises(ValidationError, match="an exception or a class of exceptions"):
+        faults.fail("a", exc=exc)
+
+
 # ---------------------------------------------------------------------- disks and locks
 
 
@@ -196,6 +202,35 @@ def test_a_process_that_dies_at_any_point_is_carried_on_from_its_last_commit(ben
     with StateManager(tmp_path / "state") as state:
         assert state.integrity() == []
         assert [one.status for one in state.runs().items] == [RunStatus.COMPLETED]
+
+
+@pytest.mark.parametrize("kind", ["none", "context", "async"])
+def test_every_kind_of_finaliser_can_be_died_of(bench, faults, tmp_path, kind):
+    async def later(context):
+        return len(context)
+
+    finaliser = {"none": lambda: 1, "context": len, "async": later}[kind]
+    bench.step("a", coroutine)
+    sequence = bench.sequence(finaliser=finaliser)
+    faults.crash_at("finalised")
+    run = run_through_crashes(sequence, faults=faults, state_dir=tmp_path / "state").assert_completed()
+    assert run.output == 1 and run.executions("a") == 1
+
+
+def test_an_async_block_can_be_died_of(bench, faults, tmp_path):
+    bench.step("a", coroutine)
+    sequence = bench.sequence()
+    faults.crash_after("a")
+    run = run_through_crashes(sequence, faults=faults, state_dir=tmp_path / "state").assert_completed()
+    assert run.executions("a") == 2 and run.output == {"a": "async"}
+
+
+def test_what_goes_wrong_in_the_child_is_told_here(bench, faults, tmp_path):
+    bench.step("a", lambda needed: needed)
+    sequence = bench.sequence()
+    faults.crash_after("a")
+    with pytest.raises(BlazeError, match=r"the child failed before it was to be killed:\n(?s:.*)needed"):
+        run_through_crashes(sequence, faults=faults, state_dir=tmp_path / "state")
 
 
 def test_several_processes_die_one_after_the_other(bench, faults, tmp_path):

@@ -69,10 +69,9 @@ def test_a_restart_goes_on_with_the_same_jobs_at_the_same_instant(bench, blaze_s
     scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
     scheduler.submit(SubmitSequenceData("seq", seq_run_interval="@hourly", timezone="UTC"))
     scheduler.advance(hours=2)
-    scheduler = scheduler.restart()
+    assert scheduler.restart() is scheduler
     scheduler.advance(hours=2)
     assert ticks(scheduler) == ["01-01 01:00", "01-01 02:00", "01-01 03:00", "01-01 04:00"]
-    scheduler.stop()
 
 
 def test_the_story_of_a_recorded_failure_has_its_arguments_and_its_log(bench, blaze_scheduler):
