@@ -430,8 +430,15 @@ class Engine:
         )
 
     def next_moment(self) -> Optional[float]:
-        """When the next thing that is known of will be due, in the clock's monotonic seconds."""
-        return self.timekeeper.next_moment()
+        """When the next thing that is known of will be due, in the clock's monotonic seconds.
+
+        For who drives a clock: nobody here waits for the next try to write, which is made in passing.
+        """
+        moment = self.timekeeper.next_moment()
+        if not self.write_waits_for_time():
+            return moment
+        again = self.timekeeper.next_write
+        return again if moment is None else min(moment, again)
 
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)

@@ -196,6 +196,11 @@ class Timekeeper:
         scribe = self._scribe
         return {"timekeeper": (self.deaths, self.last_death), "scribe": (scribe.deaths, scribe.last_death)}
 
+    @property
+    def next_write(self) -> float:
+        """Monotonic time of the next try to write what could not be written."""
+        return self._scribe.retry_write_at
+
     def next_moment(self) -> Optional[float]:
         """When the next thing that is known of will be due, in monotonic seconds."""
         return min(self._known_moments(), default=None)
@@ -206,8 +211,6 @@ class Timekeeper:
         with self._lock:
             if self._due:
                 yield self._due[0][0]
-        if engine.write_waits_for_time():
-            yield self._scribe.retry_write_at
         for attempt in engine.attempts():
             if attempt.limit is not None and attempt.phase == LIVE:
                 yield attempt.limit
