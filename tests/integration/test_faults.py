@@ -95,7 +95,7 @@ def test_a_block_that_nothing_would_stop_is_told_and_stopped(bench, faults):
 
 def test_a_scheduler_plays_on_while_a_block_of_one_job_hangs(bench, faults, tmp_path):
     bench.step("a", lambda: None)
-    bench.sequence(seq_id="hangs", seq_run_timeout=3600)
+    bench.sequence(seq_id="hangs", seq_run_timeout=3500)
     bench.step("b", lambda: None)
     bench.sequence(seq_id="goes")
     faults.hang("a", times=None)
