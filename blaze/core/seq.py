@@ -9,6 +9,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    Collection,
     Dict,
     FrozenSet,
     Generic,
@@ -102,11 +103,17 @@ class Sequence(Generic[P, R]):
         """Changes when a block is registered: a plan that was made before may be outdated."""
         return self._blocks.version
 
-    def plan(self, parameters: Optional[Parameters] = None, executors: Optional[Iterable[str]] = None) -> Plan:
+    def plan(
+        self,
+        parameters: Optional[Parameters] = None,
+        executors: Optional[Iterable[str]] = None,
+        without: Collection[str] = (),
+    ) -> Plan:
         """The checked sequence with the parameters of one run.
 
         ``executors`` are the names of those that the run will have; None leaves that
-        unchecked. Raises :class:`ValidationError` with every fault.
+        unchecked. ``without`` names steps whose block will not be called, and so needs no
+        parameters. Raises :class:`ValidationError` with every fault.
         """
         names = None if executors is None else frozenset(executors)
         nothing = parameters is None or (isinstance(parameters, Mapping) and not parameters)
@@ -125,8 +132,8 @@ class Sequence(Generic[P, R]):
         from .what.compiler import rebind_plan, require_complete
 
         if parameters is None or nothing:
-            return require_complete(self.definition, base)
-        return rebind_plan(self.definition, base, parameters)
+            return require_complete(self.definition, base, without)
+        return rebind_plan(self.definition, base, parameters, without)
 
     def _base_plan(self, executors: Optional[FrozenSet[str]]) -> Plan:
         known = self._base
@@ -280,6 +287,13 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
             return made
 
         return decorate
+
+    def add(self, sequence: Sequence[Any, Any]) -> None:
+        """Take in a sequence of another registry. Raises :class:`ValidationError` if its id is taken."""
+        known = self._sequences.setdefault(sequence.seq_id, sequence)
+        if known is not sequence:
+            what = f"the id is taken by the sequence at {known.definition.place}"
+            raise ValidationError([Fault(f"seq {quoted(sequence.seq_id)}", what)])
 
     def run(
         self,
