@@ -218,6 +218,36 @@ class Blaze:
                 if was_open or (self.state_dir / FILE_NAME).exists():
                     archive_state(self.state_dir)
 
+    def drain(self, give_up: Callable[[], bool]) -> bool:
+        """Fire no further tick and wait until the runs at hand have ended; whether they have.
+
+        :param give_up: called again and again; waits an instant, and says whether to wait no longer.
+
+        What waits in the queues of jobs is left to the next start. Call :meth:`stop` next.
+        """
+        session = self._open()
+        if session.ticker is not None:
+            session.ticker.close()
+        while session.engine.runs:
+            if give_up():
+                return False
+        return True
+
+    def redefine(self, sequences: BlazeSequence) -> None:
+        """Go on with the sequences of another registry instead. Runs at hand end as they began.
+
+        Jobs fire by the new sequences from now on; BROKEN ones that the new sequences mend
+        are ACTIVE again. Sequences with ``auto_start`` are scheduled as by :meth:`start`,
+        but those without an interval run only if they were not there before.
+        """
+        with self._lock:
+            known = frozenset(self.sequences)
+            self.sequences.become(sequences)
+            if self._session is not None and self._started:
+                from .jobs import start_anew
+
+                start_anew(self._session, self.sequences, known)
+
     def __enter__(self) -> Blaze:
         return self.start()
 

@@ -122,6 +122,15 @@ class BlazeBlock(Mapping[str, Block]):
         self.version += 1
         return function
 
+    def include(self, block: Block) -> None:
+        """Register a block of another registry. Raises :class:`ValidationError` if its name is another one's."""
+        known = self._blocks.setdefault(block.name, block)
+        if known is not block:
+            where = f"block {quoted(block.name)} ({block.place})"
+            taken = f"the name is taken by the block at {known.place}; choose another with name=..."
+            raise ValidationError([Fault(where, taken)], where)
+        self.version += 1
+
     def __getitem__(self, name: str) -> Block:
         return self._blocks[name]
 

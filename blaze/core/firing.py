@@ -328,6 +328,12 @@ class Firing:
             if jobs.break_job(self._session.journal, due, text):
                 self._session.logger.error("a job is BROKEN: %s", text)
 
+    def reconsider(self) -> None:
+        """The sequences are others: what was hopeless with the old ones may be well with these."""
+        self._foreseen.clear()
+        self._hopeless.clear()
+        self.mend()
+
     def mend(self) -> None:
         """Let parked jobs fire again that nothing is wrong with any more."""
         for job in jobs.broken_jobs(self._session.journal):

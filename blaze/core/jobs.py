@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, List, Tuple, Union
+from typing import Any, FrozenSet, Iterable, List, Tuple, Union
 
 from .firing import passed_until, timing_of
 from .ground.errors import BlazeError, Fault, ValidationError
@@ -79,6 +79,15 @@ def start_automatically(session: Session, sequences: BlazeSequence, automatic: L
             session.logger.error(
                 "'%s' is not started automatically: %s; submit it with what it needs", sequence.seq_id, error
             )
+
+
+def start_anew(session: Session, sequences: BlazeSequence, known: FrozenSet[str]) -> None:
+    """The sequences are others than those ``known`` before: schedule what starts by itself, mend what can be mended."""
+    automatic = [one for one in sequences.values() if one.auto_start]
+    again = [one for one in automatic if one.seq_run_interval is not None or one.seq_id not in known]
+    start_automatically(session, sequences, again)
+    if session.ticker is not None:
+        session.ticker.reconsider()
 
 
 __all__ = ["check", "resume", "start_automatically", "submit"]

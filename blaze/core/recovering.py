@@ -150,11 +150,4 @@ def plan_of(session: Session, sequences: BlazeSequence, seq_id: str, parameters:
     executors = session.engine.executors
     if parameters is None:
         return sequence.plan(None, executors)
-    blocks = sequence.definition.blocks
-    hints = {
-        (step.step_name, name): hint
-        for step in sequence.definition.steps
-        if step.block_name in blocks
-        for name, hint in blocks[step.block_name].signature.hints.items()
-    }
-    return sequence.plan(loads(parameters, hints), executors)
+    return sequence.plan(loads(parameters, sequence.hints), executors)

@@ -99,6 +99,17 @@ class Sequence(Generic[P, R]):
         return self.definition.seq_id
 
     @property
+    def hints(self) -> Dict[Tuple[str, str], Any]:
+        """The annotations of the blocks' parameters, by (step, parameter); what is stored is read back by them."""
+        blocks = self._blocks
+        return {
+            (step.step_name, name): hint
+            for step in self.definition.steps
+            if step.block_name in blocks
+            for name, hint in blocks[step.block_name].signature.hints.items()
+        }
+
+    @property
     def version(self) -> int:
         """Changes when a block is registered: a plan that was made before may be outdated."""
         return self._blocks.version
@@ -288,12 +299,17 @@ class BlazeSequence(Mapping[str, "Sequence[Any, Any]"]):
 
         return decorate
 
-    def add(self, sequence: Sequence[Any, Any]) -> None:
-        """Take in a sequence of another registry. Raises :class:`ValidationError` if its id is taken."""
+    def become(self, others: Mapping[str, Sequence[Any, Any]]) -> None:
+        """Hold these sequences, by their ids, and nothing else."""
+        self._sequences = dict(others)
+
+    def include(self, sequence: Sequence[Any, Any]) -> None:
+        """Register a sequence of another registry. Raises :class:`ValidationError` if its id is another one's."""
         known = self._sequences.setdefault(sequence.seq_id, sequence)
         if known is not sequence:
-            what = f"the id is taken by the sequence at {known.definition.place}"
-            raise ValidationError([Fault(f"seq {quoted(sequence.seq_id)}", what)])
+            where = f"seq {quoted(sequence.seq_id)} ({sequence.definition.place})"
+            taken = f"the id is taken by the sequence at {known.definition.place}; choose another seq_id"
+            raise ValidationError([Fault(where, taken)], where)
 
     def run(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .ground.clock import as_datetime
 from .remember.records import SequenceSummary
@@ -66,13 +66,22 @@ class StatusReport:
 
     def to_dict(self) -> Dict[str, Any]:
         """The same as JSON-able data; times are UTC, ISO 8601."""
-        told = asdict(self)
-        for name in ("at", "next_tick"):
-            told[name] = _iso(told[name])
-        for line in told["sequences"]:
-            for name in ("last_run", "next_run"):
-                line[name] = _iso(line[name])
-        return told
+        # Not asdict(), which copies every value deeply and takes longer than asking the state.
+        lines = [
+            {**vars(line), "last_run": _iso(line.last_run), "next_run": _iso(line.next_run)} for line in self.sequences
+        ]
+        times = {"at": _iso(self.at), "next_tick": _iso(self.next_tick)}
+        return {**vars(self), **times, "jobs": dict(self.jobs), "sequences": lines}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> StatusReport:
+        """The report that :meth:`to_dict` told of."""
+        lines = [
+            SequenceStatus(**{**line, "last_run": _epoch(line["last_run"]), "next_run": _epoch(line["next_run"])})
+            for line in told["sequences"]
+        ]
+        times = {"at": _epoch(told["at"]) or 0.0, "next_tick": _epoch(told["next_tick"])}
+        return cls(**{**told, **times, "sequences": lines})
 
     def __str__(self) -> str:
         number = sum(self.jobs.values())
@@ -132,6 +141,12 @@ class Health:
         """As JSON-able data."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Health:
+        """The same again."""
+        lateness = told["lateness"]
+        return cls(**{**told, "lateness": None if lateness is None else tuple(lateness)})
+
 
 def summary_of(values: Sequence[float]) -> Optional[Tuple[float, float, float]]:
     """Median, 99th percentile and greatest; None if there are none."""
@@ -162,3 +177,7 @@ def _local(epoch: float) -> str:
 def _iso(epoch: Optional[float]) -> Optional[str]:
     moment = as_datetime(epoch)
     return None if moment is None else moment.isoformat()
+
+
+def _epoch(text: Optional[str]) -> Optional[float]:
+    return None if text is None else datetime.fromisoformat(text).timestamp()

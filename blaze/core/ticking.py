@@ -61,9 +61,11 @@ class Ticker:
         self._event = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self._closed = False
-        #: Wishes of other threads: a run ended behind which another waits; look at the file now.
+        #: Wishes of other threads: a run ended behind which another waits; look at the file now;
+        #: the sequences are others.
         self._turn = False
         self._look_now = True
+        self._anew = False
         #: Look at everything, whether the file has changed or not.
         self._look_all = True
         self._looked_at = self._clock.monotonic()
@@ -105,6 +107,11 @@ class Ticker:
         self._look_all = True
         self._look_now = True
         self._event.set()
+
+    def reconsider(self) -> None:
+        """The sequences are others: mend what they can, and look what is due by them."""
+        self._anew = True
+        self.look()
 
     def close(self) -> None:
         """End the thread."""
@@ -177,6 +184,9 @@ class Ticker:
             from .firing import Firing
 
             firing = self._firing = Firing(self._session, self._sequences, self._grace)
+        if self._anew:
+            self._anew = False
+            firing.reconsider()
         if self._look_now or self._clock.monotonic() >= self._look_at:
             self._look_now = False
             self._look_at = self._clock.monotonic() + self._loop_interval

@@ -72,7 +72,7 @@ class _Lives:
     ) -> None:
         self._seq_id = seq.seq_id
         self._registry = BlazeSequence()
-        self._registry.add(seq)
+        self._registry.include(seq)
         self._parameters = parameters
         self._faults = faults
         self._state_dir = state_dir

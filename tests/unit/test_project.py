@@ -37,6 +37,14 @@ OPENS = {
     "blaze/core/remember/database.py": "the table of mounts; a new empty file that SQLite has not seen yet",
     "blaze/core/remember/instances.py": "the lock files of the schedulers, below instances/",
     "blaze/daemon/address.py": "daemon.tcp, and directories on the way to a socket",
+    "blaze/daemon/owner.py": "daemon.lock",
+    "blaze/daemon/recorded.py": "definitions.json",
+    "blaze/daemon/readiness.py": "the null device, and a pipe to who has started the daemon",
+    "blaze/daemon/detaching.py": "log/start.log",
+    "blaze/cli/main.py": "the null device, in place of a pipe that nobody reads",
+    "blaze/cli/export.py": "the JSON files of an export",
+    "blaze/cli/json_file.py": "files that are named on the command line: JSON, and no state file begins like that",
+    "blaze/core/remember/upkeep.py": "a new empty file that SQLite has not seen yet; copies of large outputs",
     "blaze/core/when/zone.py": "the name of the machine's time zone in /etc",
 }
 

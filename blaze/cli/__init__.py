@@ -1,0 +1,1 @@
+"""The ``blazed`` program: commands, and how what they find is drawn."""
