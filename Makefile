@@ -36,7 +36,7 @@ bench-daemon: .venv/.test  ## measure the daemon's socket against a JSON echo
 
 lint: .venv/.lint  ## style, format, types and the floors
 	@status=0; \
-	for check in "ruff check" "ruff format --check" "mypy --strict blaze" "lint-imports" \
+	for check in "ruff check" "ruff format --check" "mypy --strict blaze pytest_blaze.py" "lint-imports" \
 		"pytest -q tests/unit/test_typing.py"; do \
 		echo "== $$check"; $(BIN)/$$check || status=1; \
 	done; exit $$status

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+import pytest_blaze
 from blaze.core import lifetimes
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The plugin of the package, also where Blaze is not installed."""
+    if not config.pluginmanager.has_plugin("blaze"):
+        config.pluginmanager.register(pytest_blaze, "blaze")
 
 
 @pytest.fixture(autouse=True)

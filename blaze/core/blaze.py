@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from .do.events import Herald, RunEvent, SkipEvent, StepEvent
+    from .do.probe import Probe
     from .do.result import RunHandle, RunResult
     from .logger import BlazeLogger
     from .remember.records import JobRecord
@@ -82,6 +83,7 @@ class Blaze:
         are skipped, a tick is fired later than ``misfire_grace``. They are called in a thread of
         their own and change no run, whatever they raise. See :class:`RunEvent`,
         :class:`StepEvent` and :class:`SkipEvent`.
+    :param probe: breaks things on purpose, for tests; see ``blaze.testing.Faults``.
 
     Making one has no side effects; what it needs is opened at the first ``start()``,
     ``run()`` or ``trigger()``. Safe to use from several threads, and after ``fork``: the
@@ -115,6 +117,7 @@ class Blaze:
         on_retry: Optional[Callable[[StepEvent], None]] = None,
         on_skip: Optional[Callable[[SkipEvent], None]] = None,
         on_late: Optional[Callable[[RunEvent], None]] = None,
+        probe: Optional[Probe] = None,
     ) -> None:
         hooks = {
             "on_run_start": on_run_start,
@@ -143,6 +146,7 @@ class Blaze:
         self._keep_outputs = keep_outputs
         self._retention = retention
         self._misfire_grace = misfire_grace
+        self._probe = probe
         self._hooks = {name: hook for name, hook in hooks.items() if hook is not None}
         self._lock = threading.RLock()
         self._session: Optional[Session] = None
@@ -490,6 +494,7 @@ class Blaze:
                     keep_outputs=self._keep_outputs,
                     retention=self._retention,
                     herald=self._make_herald(),
+                    probe=self._probe,
                 )
                 remember(self)
             return self._session

@@ -9,6 +9,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
+    Collection,
     Dict,
     FrozenSet,
     Generic,
@@ -113,11 +114,17 @@ class Sequence(Generic[P, R]):
         """Changes when a block is registered: a plan that was made before may be outdated."""
         return self._blocks.version
 
-    def plan(self, parameters: Optional[Parameters] = None, executors: Optional[Iterable[str]] = None) -> Plan:
+    def plan(
+        self,
+        parameters: Optional[Parameters] = None,
+        executors: Optional[Iterable[str]] = None,
+        without: Collection[str] = (),
+    ) -> Plan:
         """The checked sequence with the parameters of one run.
 
         ``executors`` are the names of those that the run will have; None leaves that
-        unchecked. Raises :class:`ValidationError` with every fault.
+        unchecked. ``without`` names steps whose block will not be called, and so needs no
+        parameters. Raises :class:`ValidationError` with every fault.
         """
         names = None if executors is None else frozenset(executors)
         nothing = parameters is None or (isinstance(parameters, Mapping) and not parameters)
@@ -136,8 +143,8 @@ class Sequence(Generic[P, R]):
         from .what.compiler import rebind_plan, require_complete
 
         if parameters is None or nothing:
-            return require_complete(self.definition, base)
-        return rebind_plan(self.definition, base, parameters)
+            return require_complete(self.definition, base, without)
+        return rebind_plan(self.definition, base, parameters, without)
 
     def _base_plan(self, executors: Optional[FrozenSet[str]]) -> Plan:
         known = self._base

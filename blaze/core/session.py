@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from .do.events import Herald
+    from .do.probe import Probe
     from .remember.recovery import StoredRun
     from .remember.retention import Retention
     from .state import StateManager
@@ -55,6 +56,7 @@ class Session:
         keep_outputs: bool = True,
         retention: Optional[Retention] = None,
         herald: Optional[Herald] = None,
+        probe: Optional[Probe] = None,
     ) -> None:
         """The arguments are those of ``Blaze``."""
         self.instance_id = new_instance_id(name)
@@ -84,6 +86,7 @@ class Session:
             keep_log=self.logger.keep,
             keeps_prints=self.logger.captures_print,
             herald=herald,
+            probe=probe,
         )
         if self.journal.read("SELECT 1 FROM settings WHERE name = 'paused'"):
             self.engine.pool.hold(True)
@@ -153,11 +156,11 @@ class Session:
 
     def is_watching(self) -> bool:
         """Whether runs go on, which are looked after as time passes."""
-        return bool(self.engine.runs)
+        return self.engine.is_watching()
 
     def next_moment(self) -> Optional[float]:
         """When the next thing that is known of will be due, in the clock's monotonic seconds."""
-        moments = [self.engine.timekeeper.next_moment(), None if self.ticker is None else self.ticker.next_moment()]
+        moments = [self.engine.next_moment(), None if self.ticker is None else self.ticker.next_moment()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _tidy(self, idle: bool) -> bool:

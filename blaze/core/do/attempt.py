@@ -45,6 +45,8 @@ class Attempt(StepContext):
     worker: Optional[Worker] = None
     #: Where the block was when it was about to be interrupted.
     stack: Optional[str] = None
+    #: It does nothing but wait until it is asked to stop: time that is driven may go on.
+    hangs = False
     #: The progress that was recorded last.
     shown: Optional[Tuple[float, Optional[float]]] = None
 
@@ -53,6 +55,11 @@ class Attempt(StepContext):
         self.place = place
         self.attempt = number
         self.started = started
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether nothing will happen here unless time passes."""
+        return self.hangs and self.phase == LIVE
 
     @property
     def info(self) -> RunInfo:  # type: ignore[override]

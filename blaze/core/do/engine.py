@@ -23,8 +23,9 @@ from ..remember.recorder import Recorder
 from ..what.plan import Plan
 from .attempt import ASKED, Attempt, Detached
 from .pool import QUICK_FEW, Item, Pool, Worker
+from .probe import Point, Probe
 from .run import Run
-from .run_state import STOPPING
+from .run_state import END, STOPPING
 from .timekeeper import ASKED_FOR, CONDEMNED_FOR, Timekeeper
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Engine:
         keep_log: Optional[KeepLog] = None,
         keeps_prints: bool = False,
         herald: Optional[Herald] = None,
+        probe: Optional[Probe] = None,
+        ready: Optional[Deque[Item]] = None,
     ) -> None:
         _refuse_in_unguarded_script()
         self.clock = clock or Clock()
@@ -69,7 +72,11 @@ class Engine:
         self.executors: Dict[str, Executor] = dict(executors or {})
         self.keep_outputs = keep_outputs
         self.keeps_logs = keeps_logs
-        self.pool = Pool(max_workers)
+        self.pool = Pool(max_workers, ready)
+        #: Whether every step goes through a queue that decides whose turn it is: no worker goes on by itself.
+        self.in_turn = ready is not None
+        #: Breaks things on purpose, in tests.
+        self.probe = probe
         self.timekeeper = Timekeeper(self)
         #: The runs that have not ended, by run id.
         self.runs: Dict[str, Run] = {}
@@ -79,6 +86,7 @@ class Engine:
         self.write_fault: Optional[str] = None
         if journal is not None:
             journal.when_pending = self._flush_for_others
+            journal.before_write = None if probe is None else probe.writes
         #: Tells hooks what happens.
         self.herald = herald
         #: Is called when a run has ended, in whatever thread noticed it.
@@ -100,6 +108,8 @@ class Engine:
     def make_run(self, plan: Plan, info: RunInfo, created_at: float, deadline: Optional[float], key: int = 0) -> Run:
         """A run that has not begun. ``created_at`` and ``deadline`` are epoch seconds."""
         limit = None if deadline is None else self.monotonic() + (deadline - self.clock.time())
+        if self.probe is not None:
+            plan = self.probe.adapt(plan)
         return Run(self, plan, info, copy_context(), created_at, limit, key)
 
     def begin(self, run: Run, halted: Optional[str] = None) -> None:
@@ -120,6 +130,8 @@ class Engine:
 
     def _admit(self, run: Run) -> None:
         """From now on the run is watched."""
+        if self.probe is not None:
+            self.probe.passes(Point.RECORDED, run.info.run_id, None)
         self.runs[run.info.run_id] = run
         if self.keeps_logs and not run.plan.modules <= self._captured:
             self._capture(run.plan)
@@ -150,6 +162,9 @@ class Engine:
     def dispatch(self, ready: List[Item], mine: Optional[Item] = None) -> Optional[Item]:
         """Queue what became ready, but for one item that the calling thread goes on with."""
         if not ready:
+            return mine
+        if self.in_turn:
+            self.pool.extend(ready)
             return mine
         if mine is None:
             mine = ready[0]
@@ -196,11 +211,20 @@ class Engine:
                 log.error("the state can't be written: %s", journal.fault.message)
                 break
             ready: List[Item] = []
+            if self.probe is not None:
+                self._tell_committed(self.probe, tokens)
             for run, index in tokens:
                 run.committed(index, ready)
             if ready:
                 mine = self.dispatch(ready, mine)
         return mine
+
+    def _tell_committed(self, probe: Probe, tokens: List[Any]) -> None:
+        for run, index in tokens:
+            if index == END:
+                probe.passes(Point.ENDED, run.info.run_id, None)
+            else:
+                probe.passes(Point.COMMITTED, run.info.run_id, run.plan.steps[index].name)
 
     def _flush_for_others(self) -> None:
         """Somebody held the journal for something else while workers had to leave their rows behind."""
@@ -239,6 +263,11 @@ class Engine:
     def journal_waits(self) -> bool:
         """Whether something is still to be written."""
         return bool(self._held_back) or (self.journal is not None and bool(self.journal.pending))
+
+    def write_waits_for_time(self) -> bool:
+        """Whether what is to be written can't be, and is tried again later."""
+        journal = self.journal
+        return journal is not None and journal.fault is not None and bool(journal.pending)
 
     def hold_back(self, again: Callable[[], Optional[Item]], error: StateError) -> None:
         """Something could not be written: keep it and try again. What depends on it waits."""
@@ -327,8 +356,9 @@ class Engine:
 
     def _settle_later(self, attempt: Attempt, value: Any, error: Optional[BaseException]) -> None:
         """An attempt ended in a thread that must not be held up by a commit: a worker records it."""
-        self.inflight.discard(attempt)
+        # In this order, so that the engine never seems to have nothing in hand.
         self.pool.push_outcome((_Settlement(attempt, value, error), 0))
+        self.inflight.discard(attempt)
 
     def _event_loop(self) -> EventLoop:
         with self._lock:
@@ -393,13 +423,28 @@ class Engine:
         """Whether anything is in hand that needs no time to pass; without ``blocks``, beside blocks and hooks."""
         pool, herald = self.pool, self.herald
         return (
-            (bool(pool.ready) and not pool.held and (blocks or not pool.is_full()))
-            or bool(pool.outcomes)
+            bool(pool.outcomes)
+            or (blocks and any(not attempt.waits_for_time for attempt in list(self.inflight)))
             or not pool.rests(blocks)
             or not self.timekeeper.idle
-            or (self.awaits_commits and self.journal_waits())
-            or (blocks and (bool(self.inflight) or not (herald is None or herald.idle)))
+            or (self.awaits_commits and self.journal_waits() and not self.write_waits_for_time())
+            or (blocks and not (herald is None or herald.idle))
         )
+
+    def is_watching(self) -> bool:
+        """Whether runs go on, which are looked after as time passes."""
+        return bool(self.runs)
+
+    def next_moment(self) -> Optional[float]:
+        """When the next thing that is known of will be due, in the clock's monotonic seconds.
+
+        For who drives a clock: nobody here waits for the next try to write, which is made in passing.
+        """
+        moment = self.timekeeper.next_moment()
+        if not self.write_waits_for_time():
+            return moment
+        again = self.timekeeper.next_write
+        return again if moment is None else min(moment, again)
 
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)

@@ -97,9 +97,9 @@ class Pool:
     ``_lock`` is taken last and held over bookkeeping only.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, ready: Optional[Deque[Item]] = None) -> None:
         self.size = size
-        self.ready: Deque[Item] = deque()
+        self.ready: Deque[Item] = deque() if ready is None else ready
         #: Attempts that ended elsewhere and are to be recorded; taken first, and also while held.
         self.outcomes: Deque[Item] = deque()
         #: Nothing further starts while this is set.
@@ -290,12 +290,21 @@ class Pool:
                     break
 
     def rests(self, blocks: bool = True) -> bool:
-        """Whether every worker waits for something to do, or, without ``blocks``, for the block that it is in."""
-        return all(worker.parked or not (blocks or worker.attempt is None) for worker in list(self.workers))
+        """Whether nobody has anything in hand, or could have, that needs no time to pass.
 
-    def is_full(self) -> bool:
-        """Whether every worker that there may be is inside a block."""
-        return len(self.busy()) >= self.size
+        Without ``blocks``, workers that are inside a block are left out of account.
+        """
+        # Asked first: an item that a worker takes meanwhile is seen in that worker.
+        queued = bool(self.ready) and not self.held
+        waiting = 0
+        for worker in list(self.workers):
+            if worker.parked:
+                continue
+            attempt = worker.attempt
+            if attempt is None or (blocks and not attempt.waits_for_time):
+                return False
+            waiting += 1
+        return not queued or waiting >= self.size
 
     def busy(self) -> List[Worker]:
         """The workers that are inside a block."""

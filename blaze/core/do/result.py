@@ -152,6 +152,13 @@ class RunResult:
         return _Steps(self, only_outputs=False)
 
     @property
+    def dependencies(self) -> Dict[str, Tuple[str, ...]]:
+        """What each step of the sequence waited for, in the order of the sequence."""
+        plan = self._run.plan
+        names = [step.name for step in plan.steps]
+        return {name: tuple(names[source] for source in plan.dependencies[i]) for i, name in enumerate(names)}
+
+    @property
     def failures(self) -> List[Failure]:
         """The last failure of each failed step, and of the finaliser, in the order of the sequence."""
         return self._run.final_failures()

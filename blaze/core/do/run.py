@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import CoroutineType
-from typing import Any, List, Optional, Tuple
+from typing import Any, FrozenSet, List, Optional, Tuple
 
 from ..ground.errors import BlazeError, RunSuspended, StateError, StepTimeout
 from ..ground.prints import flush_prints
@@ -191,10 +191,20 @@ class Run(RunState):
                 return ready
             if not self.rows:
                 return [(self, index) for index in self.plan.roots]
-            for index, left in enumerate(self.waiting):
-                if not left and self.statuses[index] is PENDING:
-                    self._decide(index, ready)
+            # Found first: deciding on one changes what others wait for, and decides on those too.
+            free = [index for index, left in enumerate(self.waiting) if not left and self.statuses[index] is PENDING]
+            for index in free:
+                self._decide(index, ready)
         return ready
+
+    def leave_out(self, indexes: FrozenSet[int], reason: str) -> None:
+        """Skip steps of a run that has not begun; what depends on them follows its ``run_when``."""
+        with self.lock:
+            for index in indexes:
+                self._drop(index, SKIPPED, reason)
+            dependencies = self.plan.dependencies
+            self.waiting = [sum(1 for one in sources if not self.statuses[one].ended) for sources in dependencies]
+            self.rows = indexes
 
     def _all_ended(self, ready: List[Item]) -> None:
         """The finaliser, if nothing failed; then the end. Under the lock."""

@@ -40,7 +40,8 @@ class Scribe:
         self._active = False
         self._closed = False
         self._idle = False
-        self._retry_write_at = 0.0
+        #: Monotonic time of the next try to write what could not be written.
+        self.retry_write_at = 0.0
         self._check_file_at = engine.monotonic() + CHECK_FILE_EVERY
         self._tidy_at: Optional[float] = None
         #: Whether there was more to tidy up than was done at once.
@@ -134,9 +135,9 @@ class Scribe:
             self._check_file_at = now + CHECK_FILE_EVERY
             journal.check_file()
         if journal.fault is not None:
-            if now < self._retry_write_at:
+            if now < self.retry_write_at:
                 return
-            self._retry_write_at = now + journal.retry_delay()
+            self.retry_write_at = now + journal.retry_delay()
         item = engine.flush(after_fault=True)
         if item is not None:
             engine.pool.push(item)

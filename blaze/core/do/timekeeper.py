@@ -195,6 +195,11 @@ class Timekeeper:
         scribe = self._scribe
         return {"timekeeper": (self.deaths, self.last_death), "scribe": (scribe.deaths, scribe.last_death)}
 
+    @property
+    def next_write(self) -> float:
+        """Monotonic time of the next try to write what could not be written."""
+        return self._scribe.retry_write_at
+
     def next_moment(self) -> Optional[float]:
         """When the next thing that is known of will be due, in monotonic seconds."""
         return min(self._known_moments(), default=None)

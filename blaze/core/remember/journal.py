@@ -73,6 +73,8 @@ class Journal:
         self.lock = threading.Lock()
         #: Called after the lock was held for something else while entries came in; set by the engine.
         self.when_pending: Callable[[], None] = _nothing
+        #: Called before everything that is written; what it raises counts as raised by SQLite.
+        self.before_write: Optional[Callable[[], None]] = None
         self.fault: Optional[Fault] = None
         self._connection = open_memory() if path is None else open_writer(path, durability)
         self._cursor = self._connection.cursor()
@@ -107,7 +109,10 @@ class Journal:
             return []
         if count > BATCH_LIMIT:
             count = BATCH_LIMIT
+        batch: List[Entry] = []
         try:
+            if self.before_write is not None:
+                self.before_write()
             if count == 1:
                 # One statement is a transaction of its own, and starts as a writing one.
                 entry = pending.popleft()
@@ -181,6 +186,8 @@ class Journal:
                 self._require_file()
                 for attempt in range(LOCK_ATTEMPTS):
                     try:
+                        if self.before_write is not None:
+                            self.before_write()
                         key = self._cursor.execute(sql, row).lastrowid
                         break
                     except sqlite3.IntegrityError:
@@ -198,6 +205,8 @@ class Journal:
         """Take the write lock, with patience: another program may hold it for longer than the busy timeout."""
         for attempt in range(LOCK_ATTEMPTS):
             try:
+                if self.before_write is not None:
+                    self.before_write()
                 self._cursor.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:

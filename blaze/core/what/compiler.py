@@ -8,7 +8,7 @@ and nothing recurses over the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..ground.errors import Fault, ValidationError
 from ..ground.names import MAX_STEPS, name_fault
@@ -78,7 +78,7 @@ def compile_plan(
     return _make_plan(definition, tuple(steps), tuple(dependencies), missing)
 
 
-def rebind_plan(definition: Definition, base: Plan, parameters: Parameters) -> Plan:
+def rebind_plan(definition: Definition, base: Plan, parameters: Parameters, without: Collection[str] = ()) -> Plan:
     """``base``, a plan of the same definition without parameters, with those of one run.
 
     Touches only the steps that get parameters, so that a run of a large sequence
@@ -108,14 +108,19 @@ def rebind_plan(definition: Definition, base: Plan, parameters: Parameters) -> P
         steps[step.index] = step.with_arguments(arguments)
     if rewired:
         _check_cycles(definition, dependencies, faults)
-    _raise_if_wrong(definition, faults, missing)
+    _raise_if_wrong(definition, faults, _of_others(missing, base, without))
     return _make_plan(definition, tuple(steps), tuple(dependencies), {})
 
 
-def require_complete(definition: Definition, plan: Plan) -> Plan:
-    """``plan`` itself; raises :class:`ValidationError` if parameters are missing from it."""
-    _raise_if_wrong(definition, [], plan.missing)
+def require_complete(definition: Definition, plan: Plan, without: Collection[str] = ()) -> Plan:
+    """``plan`` itself; raises :class:`ValidationError` if parameters of any step but those are missing from it."""
+    _raise_if_wrong(definition, [], _of_others(plan.missing, plan, without))
     return plan
+
+
+def _of_others(missing: Mapping[int, List[Fault]], plan: Plan, without: Collection[str]) -> Mapping[int, List[Fault]]:
+    excused = {plan.index[name] for name in without}
+    return {index: faults for index, faults in missing.items() if index not in excused}
 
 
 def _raise_if_wrong(definition: Definition, faults: List[Fault], missing: Mapping[int, List[Fault]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Type
 
 from ..ground.errors import Fault, ValidationError
@@ -110,6 +111,12 @@ class Step:
         """The same step with other arguments."""
         return Step(self.index, self.name, self.block, arguments, self.run_when, self.retry, self.timeout, self.where)
 
+    def with_function(self, function: Callable[..., Any], kind: str) -> Step:
+        """The same step with another function in the place of its block's: ``kind`` is ``"thread"`` or ``"async"``."""
+        step = copy(self)
+        step.function, step.kind = function, kind
+        return step
+
 
 class Plan:
     """A checked sequence, ready to run: steps by index, and the graph as arrays."""
@@ -157,6 +164,18 @@ class Plan:
         self._definition: Optional[str] = None
         self._digest: Optional[str] = None
         self._modules: Optional[FrozenSet[str]] = None
+
+    def with_steps(self, steps: Mapping[int, Step], finaliser: Optional[Callable[..., Any]] = None) -> Plan:
+        """The same graph with other steps in some places, and perhaps another finaliser."""
+        return Plan(
+            self.seq_id,
+            tuple(steps.get(step.index, step) for step in self.steps),
+            self.dependencies,
+            finaliser or self.finaliser,
+            self.run_timeout,
+            self.fail_stop,
+            {index: faults for index, faults in self.missing.items() if index not in steps},
+        )
 
     def finaliser_call(self, context: Dict[str, Any]) -> Any:
         """Call the finaliser with ``{step: output}``, or with nothing if it takes no argument."""

@@ -1,0 +1,90 @@
+"""`VirtualScheduler`: real schedulers, with their store and their retries, on virtual time."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+import pytest
+
+from blaze import BlazeError, RunStatus, SubmitSequenceData, current
+
+from .workbench import PATIENCE, Workbench
+
+
+@pytest.fixture
+def bench():
+    bench = Workbench()
+    bench.step("it", lambda: current().scheduled_at)
+    bench.sequence()
+    return bench
+
+
+def ticks(scheduler):
+    """The ticks that were run, oldest first."""
+    runs = scheduler.state.runs(job_id="seq", status="COMPLETED", limit=1000).items
+    return [run.scheduled_at.strftime("%m-%d %H:%M") for run in reversed(runs)]
+
+
+def test_hours_pass_in_no_time_and_every_tick_is_run(bench, blaze_scheduler):
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    scheduler.submit(SubmitSequenceData("seq", seq_run_interval="0 */6 * * *", timezone="UTC"))
+    assert scheduler.advance(hours=24) == datetime(2026, 1, 2, tzinfo=timezone.utc)
+    assert ticks(scheduler) == ["01-01 06:00", "01-01 12:00", "01-01 18:00", "01-02 00:00"]
+
+
+def test_it_goes_to_the_next_tick_and_no_further(bench, blaze_scheduler):
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    with pytest.raises(BlazeError, match="nothing will be due"):
+        scheduler.to_next_tick()
+    scheduler.submit(SubmitSequenceData("seq", seq_run_interval="30 2 * * *", timezone="UTC"))
+    assert scheduler.to_next_tick() == scheduler.now == datetime(2026, 1, 1, 2, 30, tzinfo=timezone.utc)
+    assert ticks(scheduler) == ["01-01 02:30"]
+
+
+def test_a_year_with_its_two_changes_of_the_clock_is_played_in_seconds(bench, blaze_scheduler):
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    scheduler.submit(SubmitSequenceData("seq", seq_run_interval="30 2 * * *", timezone="Europe/Berlin"))
+    began = time.monotonic()
+    scheduler.advance(days=365)
+    assert time.monotonic() - began < PATIENCE
+    fired = ticks(scheduler)
+    assert len(fired) == 365
+    assert fired[fired.index("03-28 01:30") + 1] == "03-29 01:00", "02:30 does not exist: the first instant after it"
+    assert fired.count("10-25 00:30") == 1, "02:30 exists twice: the first time only"
+
+
+def test_run_lets_time_pass_for_retries(bench, blaze_scheduler, blaze_faults):
+    bench.step("flaky", lambda: "fine", retries=2, retry_delay=86_400, retry_max_delay=86_400)
+    bench.sequence(seq_id="flaky", seq_run_timeout=None)
+    blaze_faults.fail("flaky", times=2, exc=OSError("gone"))
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    assert scheduler.run("flaky").output == {"flaky": "fine"}
+    assert scheduler.now == datetime(2026, 1, 3, tzinfo=timezone.utc)
+    run = scheduler.inspect().assert_completed()
+    assert run.attempts("flaky") == 3 and run.order == ("flaky",)
+
+
+def test_a_restart_goes_on_with_the_same_jobs_at_the_same_instant(bench, blaze_scheduler):
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    scheduler.submit(SubmitSequenceData("seq", seq_run_interval="@hourly", timezone="UTC"))
+    scheduler.advance(hours=2)
+    assert scheduler.restart() is scheduler
+    scheduler.advance(hours=2)
+    assert ticks(scheduler) == ["01-01 01:00", "01-01 02:00", "01-01 03:00", "01-01 04:00"]
+
+
+def test_the_story_of_a_recorded_failure_has_its_arguments_and_its_log(bench, blaze_scheduler):
+    def clean(rows):
+        current().logger.warning("three rows")
+        raise ValueError("bad row")
+
+    bench.step("clean", clean, parameters={"rows": [1, 2, 3]})
+    bench.step("load", lambda: None, "clean")
+    bench.sequence(seq_id="etl")
+    scheduler = blaze_scheduler(bench.sequences)
+    assert scheduler.run("etl").status is RunStatus.FAILED
+    told = str(scheduler.inspect("last").story)
+    assert "  x clean  FAILED\n  - load   SKIPPED (upstream_failed)  <- clean" in told
+    assert "step 'clean', attempt 1: ValueError: bad row\n  arguments: rows=[1, 2, 3]" in told
+    assert "log of step 'clean':\n    WARNING blaze.run.etl.clean: three rows" in told
