@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from .. import __version__
 from ..core.ground.errors import BlazeError, ValidationError
-from .commands import Arguments, Commands, Parser, add_common_flags
+from .commands import YES, Arguments, Commands, Parser, add_common_flags
 from .console import Console
 from .exits import BROKEN_PIPE, DONE, FAILED, INTERRUPTED, USAGE, UsageError, exit_status_of
 
@@ -64,7 +64,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def run(arguments: List[str], environ: Mapping[str, str] = os.environ) -> int:
     """Run a command line; errors are told, but for a pipe that nobody reads any more."""
-    args = Arguments(json="--json" in arguments, debug="--debug" in arguments, no_color="--no-color" in arguments)
+    # Until the command line is understood: how to tell that it can't be.
+    args = Arguments(
+        json="--json" in arguments or environ.get("BLAZE_JSON", "").lower() in YES,
+        debug="--debug" in arguments,
+        no_color="--no-color" in arguments,
+    )
     console = Console(json=args.json, no_color=args.no_color, environ=environ)
     try:
         parser = build_parser(environ, modules_of(arguments))[0]

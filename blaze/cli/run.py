@@ -144,7 +144,9 @@ class _Run:
         if not again:
             return scheduler.trigger(seq_id, self.parameters or None)
         original = scheduler.state.find_run(self.args.of_run or "last", seq_id)
-        return scheduler.retry(original.run_id, self.args.from_step)
+        handle = scheduler.retry(original.run_id, self.args.from_step)
+        self.progress.done = sum(step.reason == "reused" for step in scheduler.state.steps(handle.run_id))
+        return handle
 
     def _watch(self, handle: RunHandle) -> None:
         state, pause = self.scheduler.state, LOOK

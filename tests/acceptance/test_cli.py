@@ -393,6 +393,8 @@ def test_a_run_that_fails_is_1_and_tells_the_command_that_resumes(project: Path)
     (project / "definition.py").write_text(DEFINITION.replace("if spoil:", "if not rows:"), encoding="utf-8")
     again = blazed(project, *command.split()[1:], "--json").data
     assert again["status"] == "COMPLETED" and again["steps"][0]["reason"] == "reused"
+    told = blazed(project, "run", "etl", "--from", "load")
+    assert "(3/3)" in told.err and "(1/3)" not in told.err
 
 
 def test_run_in_json_is_one_document_whatever_the_blocks_print(project: Path) -> None:
