@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """The plugin of the package, also where Blaze is not installed."""
     if not config.pluginmanager.has_plugin("blaze"):
         config.pluginmanager.register(pytest_blaze, "blaze")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell starts what it runs in the background; the programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
