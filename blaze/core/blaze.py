@@ -305,8 +305,9 @@ class Blaze:
         """Store a job, or several of which all or none are stored, and fire its ticks from now on.
 
         A job replaces the one with its ``job_id``, whose history and pause stay; its first
-        tick is the next one in the future. What is submitted again unchanged stays as it is.
-        It is stored when this returns, and outlives the scheduler.
+        tick is the next one in the future. Ticks of the replaced job that are overdue by then,
+        also of one that is submitted again unchanged, are not caught up with: they are
+        recorded as skipped (``resubmitted``). It is stored when this returns, and outlives the scheduler.
 
         Raises :class:`ValidationError` with every fault before anything is stored, and
         :class:`StateError` if it can't be.

@@ -24,6 +24,7 @@ from .remember.database import FILE_NAME, prepare_directory
 from .remember.instances import InstanceLock
 from .remember.journal import Journal
 from .remember.recorder import NewRun, Recorder, release_runs
+from .remember.schema import IS_PAUSED
 from .what.plan import Plan
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Session:
             herald=herald,
             probe=probe,
         )
-        if self.journal.read("SELECT 1 FROM settings WHERE name = 'paused'"):
+        if self.journal.read(IS_PAUSED):
             self.engine.pool.hold(True)
         #: Whether a start takes over what others left.
         self.starting = False

@@ -48,7 +48,7 @@ from .remember.records import (
     StateSize,
     StepRecord,
 )
-from .remember.schema import place_of, step_key
+from .remember.schema import IS_PAUSED, place_of, step_key
 
 __all__ = [
     "AttemptRecord",
@@ -370,7 +370,7 @@ class StateManager:
 
     def is_paused(self) -> bool:
         """Whether all ticks are held back."""
-        return bool(self._source.read(queries.IS_PAUSED))
+        return bool(self._source.read(IS_PAUSED))
 
     def lateness(self, runs: int = 1000) -> List[float]:
         """Seconds from nominal time to start of the ticks among the latest ``runs``."""

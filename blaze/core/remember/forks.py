@@ -119,9 +119,11 @@ def _before() -> None:
 def _after_in_parent() -> None:
     _to_be_carried.clear()
     taken = list(_taken)
-    for user in taken:
-        user.take_again()
-    _release()
+    try:
+        for user in taken:
+            user.take_again()
+    finally:
+        _release()
     for user in taken:
         user.after_fork()
 

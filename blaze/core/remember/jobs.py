@@ -17,7 +17,8 @@ from ..ground.names import did_you_mean, name_fault, new_run_id
 from ..ground.status import JobStatus
 from ..ground.ticks import Passed
 from .journal import Journal
-from .ticks import MOVE_JOB, PAUSED, DueJob, SkippedTicks, cancel_queued, chunks, insert_skipped
+from .schema import IS_PAUSED
+from .ticks import MOVE_JOB, DueJob, SkippedTicks, cancel_queued, chunks, insert_skipped
 
 #: Where a job comes from: a submission, or a sequence with ``auto_start``.
 SUBMITTED, AUTO_START = "submitted", "auto_start"
@@ -280,7 +281,7 @@ def resume_all(journal: Journal, now: float, passed: PassedTicks) -> List[Skippe
 
 def is_paused(journal: Journal) -> bool:
     """Whether all ticks are held back."""
-    return bool(journal.read(PAUSED))
+    return bool(journal.read(IS_PAUSED))
 
 
 def break_job(journal: Journal, job: DueJob, error: str) -> bool:

@@ -331,7 +331,7 @@ class Journal:
             self._connection = open_writer_again(self.path, self.durability)
             self._cursor = self._connection.cursor()
             self._opened += 1
-        except StateError as error:
+        except (StateError, sqlite3.Error, OSError) as error:
             self._lose(str(error))
 
     def after_fork(self) -> None:

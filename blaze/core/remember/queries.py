@@ -16,6 +16,7 @@ from ..ground.status import BlockStatus, JobStatus, RunStatus
 from .arguments import shown
 from .reader import Read, Row
 from .records import JobRecord, Progress, RunRecord, SequenceSummary, StepRecord
+from .schema import IS_OPEN
 
 #: Keys that one statement of a search goes through; about 20 ms.
 SPAN = 50_000
@@ -29,8 +30,6 @@ DEFINITIONS = 400
 BOUND = 500
 
 OPEN = frozenset(status for status in RunStatus if not status.ended)
-# Word for word as the partial index has it, or SQLite would not use the index.
-_IS_OPEN = "status IN ('PENDING', 'RUNNING')"
 _MAX_KEY = (1 << 63) - 1
 
 RUN_COLUMNS = (
@@ -43,7 +42,7 @@ RUN_ID_AFTER = "SELECT run_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT 1
 RUN_AND_DEFINITION = """
 SELECT r.id, d.id, d.digest FROM runs r JOIN definitions d ON d.id = r.definition WHERE r.run_id = ?"""
 PARAMETERS = "SELECT parameters FROM runs WHERE run_id = ?"
-COUNTS = f"SELECT status, COUNT(*) FROM runs INDEXED BY runs_open WHERE {_IS_OPEN} GROUP BY status"
+COUNTS = f"SELECT status, COUNT(*) FROM runs INDEXED BY runs_open WHERE {IS_OPEN} GROUP BY status"
 
 GRAPH = "SELECT graph FROM definitions WHERE digest = ?"
 DEFINITIONS_OF_SEQUENCE = f"SELECT id, digest FROM definitions WHERE seq_id = ? ORDER BY id DESC LIMIT {DEFINITIONS}"
@@ -69,10 +68,10 @@ LATEST_BY_STATUS = """
 SELECT status, COUNT(*), TOTAL(seconds), COUNT(seconds), MAX(id)
 FROM (SELECT id, status, seconds FROM runs WHERE seq_id = ? ORDER BY id DESC LIMIT ?) GROUP BY status"""
 OPEN_OF_SEQUENCES = f"""
-SELECT seq_id, status, COUNT(*), MIN(id) FROM runs INDEXED BY runs_open WHERE {_IS_OPEN} GROUP BY seq_id, status"""
+SELECT seq_id, status, COUNT(*), MIN(id) FROM runs INDEXED BY runs_open WHERE {IS_OPEN} GROUP BY seq_id, status"""
 OPEN_OF_SEQUENCE = f"""
 SELECT seq_id, status, COUNT(*), MIN(id) FROM runs INDEXED BY runs_open
-WHERE {_IS_OPEN} AND seq_id = ? GROUP BY status"""
+WHERE {IS_OPEN} AND seq_id = ? GROUP BY status"""
 
 #: Its latest run that was not skipped, beside each job.
 JOBS = """
@@ -85,7 +84,6 @@ WHERE {where} ORDER BY j.job_id LIMIT ?"""
 JOB_COUNTS = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
 NEXT_OF_SEQUENCES = """
 SELECT seq_id, COUNT(*), MIN(CASE WHEN status = 'ACTIVE' THEN next_at END) FROM jobs GROUP BY seq_id"""
-IS_PAUSED = "SELECT 1 FROM settings WHERE name = 'paused'"
 #: Ticks fired lately: nominal time, start.
 LATELY = """
 SELECT scheduled_at, started_at FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ? AND job_id IS NOT NULL
@@ -144,13 +142,13 @@ def newest_runs(
         )
 
     if wanted and wanted <= OPEN:
-        return select("INDEXED BY runs_open", _IS_OPEN, low, high, limit)
+        return select("INDEXED BY runs_open", IS_OPEN, low, high, limit)
     if job_id is not None:
         return select("INDEXED BY runs_of_tick", "job_id IS NOT NULL", low, high, limit)
     if wanted and seq_id is None and wanted <= OPEN | {RunStatus.FAILED}:
         found = select("INDEXED BY runs_failed", "status = 'FAILED'", low, high, limit)
         if wanted & OPEN:
-            found += select("INDEXED BY runs_open", _IS_OPEN, low, high, limit)
+            found += select("INDEXED BY runs_open", IS_OPEN, low, high, limit)
         return sorted(found, reverse=True)[:limit]
     index = "NOT INDEXED" if seq_id is None else "INDEXED BY runs_of_sequence"
     if len(tests) == (seq_id is not None):

@@ -130,6 +130,11 @@ CREATE TABLE settings (
 ) WITHOUT ROWID;
 """
 
+#: Which runs are open, word for word as the partial index has it: SQLite would not use it otherwise.
+IS_OPEN = "status IN ('PENDING', 'RUNNING')"
+#: Asks whether all ticks and steps are held back.
+IS_PAUSED = "SELECT 1 FROM settings WHERE name = 'paused'"
+
 #: ``{version: step to the next version}``; each runs inside the one migrating transaction.
 MIGRATIONS: Dict[int, Callable[[sqlite3.Connection], None]] = {}
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 
 from ..ground.status import JobStatus
 from .journal import Journal
+from .schema import IS_OPEN, IS_PAUSED
 
 #: Reason of a run that waits for the runs of its job before it; it has no owner.
 QUEUED = "queued"
@@ -24,7 +25,6 @@ NEXT_TICK = """
 UPDATE jobs SET next_at = ? WHERE id = ?"""
 MOVE_JOB = """
 UPDATE jobs SET next_at = ?, status = ? WHERE id = ?"""
-PAUSED = "SELECT 1 FROM settings WHERE name = 'paused'"
 _DUE = """
 SELECT id, seq_id, next_at, priority, version FROM jobs INDEXED BY jobs_due
 WHERE status = 'ACTIVE' AND next_at <= ? ORDER BY next_at"""
@@ -32,7 +32,6 @@ _NEXT = """
 SELECT next_at, priority, seq_id, id FROM jobs INDEXED BY jobs_due
 WHERE status = 'ACTIVE' AND next_at < 1e15 AND (next_at, priority, seq_id, id) > (?, ?, ?, ?)
 ORDER BY next_at, priority, seq_id, id LIMIT ?"""
-IS_OPEN = "status IN ('PENDING', 'RUNNING')"
 _SKIPPED = """
 INSERT INTO runs (run_id, seq_id, definition, job_id, scheduled_at, status, reason, created_at, ended_at, steps,
                   missed, missed_from, parameters)
@@ -82,8 +81,8 @@ def cancel_queued(
 
 
 def holds(cursor: sqlite3.Cursor) -> bool:
-    """The same inside a transaction."""
-    return cursor.execute(PAUSED).fetchone() is not None
+    """Whether all ticks are held back."""
+    return cursor.execute(IS_PAUSED).fetchone() is not None
 
 
 def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple[Optional[float], bool]:
