@@ -76,6 +76,8 @@ class Ticker:
         #: The instant whose ticks were prepared for.
         self._foreseen: Optional[float] = None
         self._busy = True
+        #: How often it has woken.
+        self.rounds = 0
         #: Whether all ticks are held back.
         self.paused = session.engine.pool.held
         #: When the next tick is due, in epoch seconds, as of the last look.
@@ -153,6 +155,7 @@ class Ticker:
             self._clock.wait(self._event, None, self._loop_interval)
         while not self._closed:
             self._busy = True
+            self.rounds += 1
             self._event.clear()
             try:
                 due_in = self.turn()
