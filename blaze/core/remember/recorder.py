@@ -300,8 +300,8 @@ class Recorder:
                 except NotStorable:
                     data = b""
                 if plain and 0 < len(data) <= SMALL:
-                    row = (started_at, ended_at, seconds, bytearray(data), shown, key)
-                    self._pending.append((RUN_COMPLETED_INLINE, row, token))
+                    ended = (started_at, ended_at, seconds, bytearray(data), shown, key)
+                    self._pending.append((RUN_COMPLETED_INLINE, ended, token))
                     return
                 if len(data) <= INLINE_LIMIT:
                     inline = data or None
