@@ -12,6 +12,7 @@ import sqlite3
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from .do.end_by_rule import EndByRule
 from .do.run import Run
 from .ground.context import RunInfo
 from .ground.errors import BlazeError, Fault, StateError, ValidationError
@@ -20,6 +21,7 @@ from .ground.status import RunStatus
 from .ground.ticks import Passed
 from .recovering import plan_of, resume_own
 from .remember import jobs, ticks
+from .remember.ends import EndedRun
 from .remember.jobs import StoredJob
 from .remember.recorder import NewRun, insert_runs
 from .remember.ticks import DueJob, SkippedTicks
@@ -90,6 +92,8 @@ class Batch:
         #: Those that were, with their keys.
         self.fired: List[Tuple[Planned, int]] = []
         self.skipped: List[SkippedTicks] = []
+        #: Runs that were cancelled in queues.
+        self.ended: List[EndedRun] = []
         #: Due jobs that have to be prepared first.
         self.strange: List[DueJob] = []
         #: Whether runs that go on were asked to stop.
@@ -273,7 +277,7 @@ class Firing:
             for skip in decision.skips
         ]
         if decision.cancels:
-            ticks.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
+            batch.ended += ticks.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
             batch.cancels = True
         for start in decision.starts:
             run = self._new_run(prepared, start, now)
@@ -373,8 +377,10 @@ class Firing:
     def _give_up(self, run: NewRun, key: int, error: Exception) -> None:
         """A recorded run could not be started: end it, so that it does not stay open for ever."""
         self._session.logger.error("run %s of '%s' could not be started: %s", run.run_id, run.seq_id, error)
-        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error), run.created_at)
-        self._session.engine.flush()
+        info = RunInfo(run.run_id, run.seq_id, run.scheduled_at, run.job_id)
+        EndByRule(self._session.engine, info, RunStatus.FAILED, "internal_error", str(error), run.created_at).record(
+            key
+        )
 
 
 __all__ = ["Batch", "Firing", "passed_until", "timing_of"]

@@ -237,8 +237,8 @@ class Ticker:
                 late = batch.at - (run.info.scheduled_at or batch.at)
                 if late > self._grace:
                     self._herald.late(run, late)
-            for skipped in batch.skipped:
-                self._herald.skipped(*skipped)
+        self._session.tell_ended(batch.ended)
+        self._session.tell_skipped(batch.skipped)
         if batch.cancels:
             self._obey_cancels()
         firing.get_ready(batch.strange)

@@ -16,6 +16,7 @@ from ..ground.errors import NotFound, ValidationError
 from ..ground.names import did_you_mean, name_fault, new_run_id
 from ..ground.status import JobStatus
 from ..ground.ticks import Passed
+from .ends import EndedRun
 from .journal import Journal
 from .schema import IS_PAUSED
 from .ticks import MOVE_JOB, DueJob, SkippedTicks, cancel_queued, chunks, insert_skipped
@@ -231,24 +232,25 @@ def _go_on(cursor: sqlite3.Cursor, jobs: Iterable[StoredJob], now: float, passed
     return skipped
 
 
-def remove_job(journal: Journal, job_id: str) -> List[str]:
-    """Forget a job, and cancel the runs that wait in its queue: their ids. Raises :class:`NotFound`."""
+def remove_job(journal: Journal, job_id: str, now: float) -> List[EndedRun]:
+    """Forget a job, and cancel the runs that wait in its queue. Raises :class:`NotFound`."""
 
-    def work(cursor: sqlite3.Cursor) -> List[str]:
+    def work(cursor: sqlite3.Cursor) -> List[EndedRun]:
         job = job_by_id(cursor, job_id)
         cursor.execute("DELETE FROM jobs WHERE id = ?", (job.key,))
-        return cancel_queued(cursor, job.job_id, "job_removed")
+        return cancel_queued(cursor, job.job_id, "job_removed", now)
 
     return journal.transaction(work)
 
 
-def clear_jobs(journal: Journal) -> int:
-    """Forget all jobs; how many there were. Runs in their queues are cancelled."""
+def clear_jobs(journal: Journal, now: float) -> Tuple[int, List[EndedRun]]:
+    """Forget all jobs; how many there were, and the runs in their queues, which are cancelled."""
 
-    def work(cursor: sqlite3.Cursor) -> int:
+    def work(cursor: sqlite3.Cursor) -> Tuple[int, List[EndedRun]]:
+        ended: List[EndedRun] = []
         for (job_id,) in cursor.execute("SELECT job_id FROM jobs").fetchall():
-            cancel_queued(cursor, job_id, "job_removed")
-        return cursor.execute("DELETE FROM jobs").rowcount
+            ended += cancel_queued(cursor, job_id, "job_removed", now)
+        return cursor.execute("DELETE FROM jobs").rowcount, ended
 
     return journal.transaction(work)
 

@@ -11,7 +11,8 @@ import sqlite3
 from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ..ground.status import JobStatus
+from ..ground.status import JobStatus, RunStatus
+from .ends import EndedRun, end_run
 from .journal import Journal
 from .schema import IS_OPEN, IS_PAUSED
 
@@ -64,20 +65,16 @@ class DueJob(NamedTuple):
 
 
 def cancel_queued(
-    cursor: sqlite3.Cursor, job_id: str, reason: str, now: Optional[float] = None, before: float = math.inf
-) -> List[str]:
-    """End the runs that wait in a job's queue, of ticks earlier than ``before``: their ids."""
+    cursor: sqlite3.Cursor, job_id: str, reason: str, now: float, before: float = math.inf
+) -> List[EndedRun]:
+    """End the runs that wait in a job's queue, of ticks earlier than ``before``."""
     rows = cursor.execute(
-        f"SELECT id, run_id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} AND job_id = ? AND owner IS NULL "
+        f"SELECT id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} AND job_id = ? AND owner IS NULL "
         "AND reason = ? AND scheduled_at < ?",
         (job_id, QUEUED, before),
     ).fetchall()
-    for key, _ in rows:
-        cursor.execute(
-            "UPDATE runs SET status = 'CANCELLED', reason = ?, ended_at = COALESCE(?, created_at) WHERE id = ?",
-            (reason, now, key),
-        )
-    return [run_id for _, run_id in rows]
+    found = [end_run(cursor, key, RunStatus.CANCELLED, reason, now) for (key,) in rows]
+    return [ended for ended in found if ended is not None]
 
 
 def holds(cursor: sqlite3.Cursor) -> bool:
@@ -155,14 +152,15 @@ def move(cursor: sqlite3.Cursor, places: Sequence[Tuple[int, Optional[float]]]) 
     cursor.executemany(MOVE_JOB, [(None, JobStatus.ENDED.value, key) for key, at in places if at is None])
 
 
-def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, now: float) -> None:
+def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, now: float) -> List[EndedRun]:
     """Ask the runs of a job's ticks before ``tick`` to stop, whichever process has them; end those in its queue."""
-    cancel_queued(cursor, job_id, reason, now, tick)
+    ended = cancel_queued(cursor, job_id, reason, now, tick)
     cursor.execute(
         f"UPDATE runs SET cancel = ? WHERE id IN (SELECT id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} "
         "AND job_id = ? AND scheduled_at < ?) AND cancel IS NULL",
         (reason, job_id, tick),
     )
+    return ended
 
 
 def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: float) -> None:
