@@ -278,12 +278,12 @@ class Blaze:
 
     def resume(self) -> None:
         """Go on after :meth:`pause`. Ticks that passed meanwhile are skipped, and recorded as such."""
-        from .firing import passed_until
+        from .firing import PassedUntil
         from .remember import jobs
 
         session = self._open()
         now = session.clock.time()
-        session.tell_skipped(jobs.resume_all(session.journal, now, passed_until(now)))
+        session.tell_skipped(jobs.resume_all(session.journal, now, PassedUntil(now)))
         self._hold(session, False)
 
     def _hold(self, session: Session, held: bool) -> None:

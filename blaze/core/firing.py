@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .do.end_by_rule import EndByRule
 from .do.run import Run
@@ -18,7 +18,7 @@ from .ground.context import RunInfo
 from .ground.errors import BlazeError, Fault, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
-from .ground.ticks import Passed
+from .ground.ticks import Passed, Recorded
 from .recovering import plan_of, resume_own
 from .remember import jobs, ticks
 from .remember.ends import EndedRun
@@ -28,7 +28,7 @@ from .remember.ticks import DueJob, SkippedTicks
 from .seq import BlazeSequence, Sequence
 from .session import Session
 from .what.plan import Plan
-from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
+from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Skip, Start, Timing, decide, passed, unrecorded
 from .when.schedule import Schedule
 
 #: Jobs decided about in one transaction: bounds how long others wait for the write lock.
@@ -116,13 +116,19 @@ def timing_of(job: StoredJob) -> Timing:
     return Timing(schedule, job.end_at, job.catchup, job.overlap)
 
 
-def passed_until(now: float) -> Callable[[StoredJob], Optional[Passed]]:
-    """A function that tells which ticks of a stored job have passed ``now``."""
+class PassedUntil:
+    """Tells which ticks of stored jobs have passed an instant."""
 
-    def ticks_of(job: StoredJob) -> Optional[Passed]:
-        return None if job.next_at is None else passed(timing_of(job), job.next_at, now)
+    def __init__(self, now: float) -> None:
+        self._now = now
 
-    return ticks_of
+    def of(self, job: StoredJob) -> Optional[Passed]:
+        """Those of one job, or None. Raises :class:`ValidationError` if its row can't be read."""
+        return None if job.next_at is None else passed(timing_of(job), job.next_at, self._now)
+
+    def unrecorded(self, job: StoredJob, stretch: Passed, recorded: Recorded) -> List[Passed]:
+        """What is left of a stretch without those that are recorded already."""
+        return unrecorded(timing_of(job).schedule, stretch, recorded) if recorded else [stretch]
 
 
 class Firing:
@@ -248,17 +254,21 @@ class Firing:
         batch.more |= bool(batch.strange)
         careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
         open_runs = ticks.open_runs(cursor, careful)
+        repeats = self._that_repeat(cursor, ready)
         moves: List[Tuple[int, Optional[float]]] = []
         for job, prepared in ready:
             open_of_job = open_runs.get(prepared.job.job_id)
             foreseen = self._foreseen.get(job.key)
-            if foreseen is not None and open_of_job is None and foreseen.holds(job, now):
+            repeated = prepared.job.job_id in repeats
+            if foreseen is not None and open_of_job is None and not repeated and foreseen.holds(job, now):
                 batch.planned.append(foreseen.planned)
                 moves.append((job.key, foreseen.next_at))
                 continue
             running, queued = open_of_job or (0, 0)
             decision = decide(prepared.timing, job.next_at, now, running, queued, self._grace)
             if decision is not None:
+                if repeated:
+                    decision = self._without_recorded(cursor, prepared, decision)
                 self._carry_out(cursor, prepared, decision, now, batch)
                 moves.append((job.key, decision.next_at))
         keys = insert_runs(cursor, [planned.run for planned in batch.planned])
@@ -267,6 +277,26 @@ class Firing:
         ticks.move(cursor, moves)
         if moves and not clock.sleep_until(tick, 2 * self.effort):
             raise _TooEarly
+
+    @staticmethod
+    def _that_repeat(cursor: sqlite3.Cursor, ready: List[Tuple[DueJob, Prepared]]) -> Set[str]:
+        """The jobs some of whose due ticks may be recorded already: the clock was set back, and they were submitted."""
+        if not ready:
+            return set()
+        earliest = min(job.next_at for job, _ in ready)
+        return ticks.with_later_ticks(cursor, [prepared.job.job_id for _, prepared in ready], earliest)
+
+    @staticmethod
+    def _without_recorded(cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision) -> Decision:
+        """What is left to do about ticks of which some are recorded already."""
+        job_id, schedule = prepared.job.job_id, prepared.timing.schedule
+        starts = tuple(start for start in decision.starts if not ticks.recorded(cursor, job_id, start.at, start.at))
+        skips = tuple(
+            Skip(skip.reason, *left[:3])
+            for skip in decision.skips
+            for left in unrecorded(schedule, Passed(*skip[1:]), ticks.recorded(cursor, job_id, skip.first, skip.last))
+        )
+        return decision._replace(starts=starts, skips=skips, cancels=decision.cancels and bool(starts))
 
     def _carry_out(
         self, cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision, now: float, batch: Batch
@@ -383,4 +413,4 @@ class Firing:
         )
 
 
-__all__ = ["Batch", "Firing", "passed_until", "timing_of"]
+__all__ = ["Batch", "Firing", "PassedUntil", "timing_of"]

@@ -175,6 +175,39 @@ def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: f
         )  # fmt: skip
 
 
+def recorded(cursor: sqlite3.Cursor, job_id: str, first: float, last: float) -> List[Tuple[float, float]]:
+    """The ticks of a job within a stretch that are recorded already, as stretches in order."""
+    found = cursor.execute(
+        "SELECT COALESCE(missed_from, scheduled_at), scheduled_at FROM runs INDEXED BY runs_of_tick "
+        "WHERE job_id = ? AND scheduled_at BETWEEN ? AND ? ORDER BY scheduled_at",
+        (job_id, first, last),
+    ).fetchall()
+    found += cursor.execute(
+        "SELECT missed_from, scheduled_at FROM runs INDEXED BY runs_of_tick "
+        "WHERE job_id = ? AND scheduled_at > ? ORDER BY scheduled_at LIMIT 1",
+        (job_id, last),
+    ).fetchall()
+    if found and (found[-1][0] is None or found[-1][0] > last):
+        found.pop()
+    return found
+
+
+def with_later_ticks(cursor: sqlite3.Cursor, job_ids: Sequence[str], tick: float) -> Set[str]:
+    """Those of some jobs of which a tick at or after an instant is recorded already: the clock was set back."""
+    found: Set[str] = set()
+    for ids in chunks(job_ids):
+        marks = ", ".join("?" * len(ids))
+        found.update(
+            job_id
+            for (job_id,) in cursor.execute(
+                f"SELECT DISTINCT job_id FROM runs INDEXED BY runs_of_tick WHERE job_id IN ({marks}) "
+                "AND scheduled_at >= ?",
+                (*ids, tick),
+            )
+        )
+    return found
+
+
 def _empty_definition(cursor: sqlite3.Cursor, seq_id: str) -> int:
     digest = f"none:{seq_id}"
     cursor.execute(
