@@ -79,6 +79,15 @@ class _TooEarly(Exception):
     """The clock was set back while the instant was waited for: nothing was fired."""
 
 
+class Unfit(NamedTuple):
+    """A job that can't be fired with the sequences that this process has."""
+
+    #: Of the job, and of its sequence here.
+    version: int
+    declared: int
+    why: str
+
+
 class Batch:
     """What one transaction did."""
 
@@ -116,6 +125,14 @@ def timing_of(job: StoredJob) -> Timing:
     return Timing(schedule, job.end_at, job.catchup, job.overlap)
 
 
+def _is_readable(job: StoredJob) -> bool:
+    try:
+        timing_of(job)
+    except ValidationError:
+        return False
+    return True
+
+
 class PassedUntil:
     """Tells which ticks of stored jobs have passed an instant."""
 
@@ -142,7 +159,9 @@ class Firing:
         self._foreseen: Dict[int, Foreseen] = {}
         #: Runs out of queues that are ours and not started yet.
         self._taken: Deque[str] = deque()
-        #: Due jobs of unknown sequences, and for how many seconds they have been seen so.
+        #: Jobs that are left to other schedulers, whose sequences may be others.
+        self._unfit: Dict[int, Unfit] = {}
+        #: Due jobs that are left to others, and for how many seconds they have been seen so.
         self._unknown: Dict[DueJob, float] = {}
         #: Parked jobs, with the versions in which they could not be mended.
         self._hopeless: Set[Tuple[int, int]] = set()
@@ -153,9 +172,16 @@ class Firing:
         """Whether this process has the sequence."""
         return seq_id in self._sequences
 
+    def claims(self, key: int, seq_id: str) -> bool:
+        """Whether the ticks of a job are fired here, if nobody else is quicker."""
+        if seq_id not in self._sequences:
+            return False
+        unfit = self._unfit.get(key)
+        return unfit is None or unfit.declared != self._sequences[seq_id].version
+
     def next_due(self) -> Tuple[Optional[float], bool]:
         """When the next tick is due, in epoch seconds, and whether many are at that instant."""
-        return ticks.next_due(self._session.journal, self.knows, MANY)
+        return ticks.next_due(self._session.journal, self.claims, MANY)
 
     def foresee(self, tick: float) -> None:
         """Prepare what will be due at an instant, so that less is left to do then.
@@ -163,7 +189,7 @@ class Firing:
         What is prepared is of use only if nothing has changed when the time has come.
         """
         self._foreseen.clear()
-        for due in ticks.due_until(self._session.journal, tick, BATCH, self.knows):
+        for due in ticks.due_until(self._session.journal, tick, BATCH, self.claims):
             prepared = self._prepared.get(due.key)
             if prepared is None or prepared.job.version != due.version:
                 self.get_ready([due])
@@ -242,7 +268,7 @@ class Firing:
         batch.paused = ticks.holds(cursor)
         if batch.paused:
             return
-        due = ticks.due_jobs(cursor, now, BATCH, self.knows)
+        due = ticks.due_jobs(cursor, now, BATCH, self.claims)
         batch.more = len(due) == BATCH
         ready: List[Tuple[DueJob, Prepared]] = []
         for job in due:
@@ -335,7 +361,7 @@ class Firing:
     # ------------------------------------------------------------------ preparing
 
     def get_ready(self, strange: List[DueJob]) -> None:
-        """Have due jobs at hand the next time; those that can't be fired are BROKEN."""
+        """Have due jobs at hand the next time; those that can't be fired are left to others, or BROKEN."""
         for due in strange:
             for job in jobs.load_jobs(self._session.journal, [due.key]):
                 try:
@@ -343,16 +369,33 @@ class Firing:
                 except StateError:
                     raise
                 except Exception as error:  # checks of the user's own raise what they like
-                    self._break(due, error)
+                    self._leave(due, job, error)
                     continue
+                self._unfit.pop(due.key, None)
                 if len(self._prepared) >= PREPARED:
                     self._prepared.clear()
                 self._prepared[job.key] = prepared
 
-    def _break(self, due: DueJob, error: Exception) -> None:
+    def _leave(self, due: DueJob, job: StoredJob, error: Exception) -> None:
+        """A job can't be fired here; with the sequences of another scheduler it may be, unless its row is damaged."""
         told = str(error) if isinstance(error, BlazeError) else f"{type(error).__name__}: {error}"
+        if self._session.is_alone() or not _is_readable(job):
+            self._break(due, told)
+            return
+        self._unfit[due.key] = Unfit(due.version, self._sequences[due.seq_id].version, told)
+        self._session.logger.warning(
+            "job '%s' is left to other schedulers, it can't be fired here: %s", job.job_id, told
+        )
+
+    def _break(self, due: DueJob, told: str) -> None:
         if jobs.break_job(self._session.journal, due, told):
-            self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, told)
+            self._session.logger.error("a job of sequence '%s' is BROKEN: %s", due.seq_id, told)
+
+    def jobs_changed(self) -> None:
+        """Jobs that could not be fired here may be others now."""
+        if self._unfit:
+            versions = {job.key: job.version for job in jobs.load_jobs(self._session.journal, list(self._unfit))}
+            self._unfit = {key: unfit for key, unfit in self._unfit.items() if versions.get(key) == unfit.version}
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
@@ -367,26 +410,25 @@ class Firing:
         return sequence is self._sequences.get(sequence.seq_id) and sequence.version == prepared.version
 
     def break_unknown(self, passed: float, patience: float) -> None:
-        """Park the jobs that were seen to be due for ``patience`` seconds, and whose sequence nobody seems to have.
+        """Park the jobs that were seen to be due for ``patience`` seconds, and that nobody seems to be able to fire.
 
         ``passed``: seconds since the last look, of which only those count in which others could have
         fired them too. How late a tick is says nothing: clocks jump, and machines sleep.
         """
         now = self._session.clock.time()
-        found = ticks.unknown_due(self._session.journal, now, self.knows)
+        found = ticks.left_due(self._session.journal, now, self.claims)
         self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}
         for due, seconds in self._unknown.items():
             if seconds < patience:
                 continue
-            near = did_you_mean(due.seq_id, self._sequences)
-            text = f"no scheduler that runs has the sequence '{due.seq_id}'{near}"
-            if jobs.break_job(self._session.journal, due, text):
-                self._session.logger.error("a job is BROKEN: %s", text)
+            unfit, near = self._unfit.get(due.key), did_you_mean(due.seq_id, self._sequences)
+            self._break(due, unfit.why if unfit else f"no scheduler that runs has the sequence '{due.seq_id}'{near}")
 
     def reconsider(self) -> None:
         """The sequences are others: what was hopeless with the old ones may be well with these."""
         self._foreseen.clear()
         self._hopeless.clear()
+        self._unfit.clear()
         self.mend()
 
     def mend(self) -> None:

@@ -107,6 +107,10 @@ class Session:
         self._next_tidy = time.monotonic() + TIDY_EVERY_BUSY
         clock.attach(self)
 
+    def is_alone(self) -> bool:
+        """Whether no other scheduler seems to live on this state."""
+        return self.lock is None or len(os.listdir(self.instances)) <= 1
+
     @property
     def recorder(self) -> Recorder:
         """Writes runs down."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from typing import TYPE_CHECKING, Optional, Set, Tuple
 
@@ -67,6 +66,7 @@ class Ticker:
         self._turn = False
         self._look_now = True
         self._anew = False
+        self._jobs_changed = False
         #: Look at everything, whether the file has changed or not.
         self._look_all = True
         self._looked_at = self._clock.monotonic()
@@ -104,6 +104,7 @@ class Ticker:
 
     def wake(self) -> None:
         """A job was added, changed, paused or resumed: see what is due."""
+        self._jobs_changed = True
         self._event.set()
 
     def look(self) -> None:
@@ -196,6 +197,9 @@ class Ticker:
             self._look_now = False
             self._look_at = self._clock.monotonic() + self._loop_interval
             self._look(firing)
+        if self._jobs_changed:
+            self._jobs_changed = False
+            firing.jobs_changed()
         if self._turn:
             self._turn = False
             try:
@@ -255,11 +259,10 @@ class Ticker:
         # A process that was frozen has seen nothing meanwhile.
         passed, self._looked_at = min(now - self._looked_at, self._loop_interval), now
         firing.go_on()
-        alone = True
+        alone = session.is_alone()
         if session.lock is not None:
             session.lock.keep()
             self._orphans = find_orphans(session, self._orphans)
-            alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
         version = session.journal.version()
@@ -272,6 +275,7 @@ class Ticker:
                     take_released(session, self._sequences, self._max_recoveries, [])
                 firing.start_queued()
                 firing.mend()
+                self._jobs_changed = True
             except BaseException:
                 self._look_all = self._look_now = True
                 raise

@@ -42,6 +42,10 @@ ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL DO NOTHING"""
 NO_STEPS = '{"steps": []}'
 
 
+#: Whether a scheduler fires the ticks of a job, by its key and its sequence.
+Claims = Callable[[int, str], bool]
+
+
 class SkippedTicks(NamedTuple):
     """Ticks of a job that are not run: one run row with their number, first and last."""
 
@@ -82,8 +86,8 @@ def holds(cursor: sqlite3.Cursor) -> bool:
     return cursor.execute(IS_PAUSED).fetchone() is not None
 
 
-def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple[Optional[float], bool]:
-    """When the next tick of a job whose sequence is known is due, and whether ``many`` are at that instant.
+def next_due(journal: Journal, claims: Claims, many: int) -> Tuple[Optional[float], bool]:
+    """When the next tick of a job that is claimed is due, and whether ``many`` are at that instant.
 
     None if there is none.
     """
@@ -92,7 +96,7 @@ def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple
     found: List[float] = []
     while len(found) < many:
         rows = journal.read(_NEXT, (*place, number))
-        found += [float(row[0]) for row in rows if knows(row[2])]
+        found += [float(row[0]) for row in rows if claims(row[3], row[2])]
         if len(rows) < number:
             break
         place, number = rows[-1], 500
@@ -101,14 +105,14 @@ def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple
     return found[0], found.count(found[0]) >= many
 
 
-def due_until(journal: Journal, moment: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
+def due_until(journal: Journal, moment: float, limit: int, claims: Claims) -> List[DueJob]:
     """As :func:`due_jobs`, of an instant that is to come."""
-    return journal.look(lambda cursor: due_jobs(cursor, moment, limit, knows))
+    return journal.look(lambda cursor: due_jobs(cursor, moment, limit, claims))
 
 
-def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
-    """Jobs with a due tick whose sequence is known: the most important first, then the longest due."""
-    found = _due(cursor, now, max(limit, DUE_LIMIT), knows)
+def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, claims: Claims) -> List[DueJob]:
+    """Jobs with a due tick that are claimed: the most important first, then the longest due."""
+    found = _due(cursor, now, max(limit, DUE_LIMIT), claims)
     found.sort(key=lambda job: (-_number(job.priority), job.next_at, job.key))
     return found[:limit]
 
@@ -118,16 +122,16 @@ def _number(priority: Any) -> int:
     return priority if isinstance(priority, int) else 0
 
 
-def unknown_due(journal: Journal, before: float, knows: Callable[[str], bool]) -> List[DueJob]:
-    """Jobs whose tick was due before an instant, and whose sequence is not known here."""
-    return journal.look(lambda cursor: _due(cursor, before, DUE_LIMIT, lambda seq_id: not knows(seq_id)))
+def left_due(journal: Journal, before: float, claims: Claims) -> List[DueJob]:
+    """Jobs whose tick was due before an instant, and that are left to other schedulers."""
+    return journal.look(lambda cursor: _due(cursor, before, DUE_LIMIT, lambda key, seq_id: not claims(key, seq_id)))
 
 
-def _due(cursor: sqlite3.Cursor, now: float, limit: int, wanted: Callable[[str], bool]) -> List[DueJob]:
-    """The jobs of the sequences wanted that have been due longest."""
+def _due(cursor: sqlite3.Cursor, now: float, limit: int, wanted: Claims) -> List[DueJob]:
+    """The jobs wanted that have been due longest."""
     rows = cursor.connection.execute(_DUE, (now,))  # a cursor of its own, which is closed half-way
     try:
-        return list(islice((DueJob(*row) for row in rows if wanted(row[1])), limit))
+        return list(islice((DueJob(*row) for row in rows if wanted(row[0], row[1])), limit))
     finally:
         rows.close()
 
