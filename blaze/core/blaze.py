@@ -306,7 +306,8 @@ class Blaze:
         A job replaces the one with its ``job_id``, whose history and pause stay; its first
         tick is the next one in the future. Ticks of the replaced job that are overdue by then,
         also of one that is submitted again unchanged, are not caught up with: they are
-        recorded as skipped (``resubmitted``). It is stored when this returns, and outlives the scheduler.
+        recorded as skipped (``resubmitted``); what was due at :meth:`start` has been caught up with
+        before. It is stored when this returns, and outlives the scheduler.
 
         Raises :class:`ValidationError` with every fault before anything is stored, and
         :class:`StateError` if it can't be.
@@ -314,6 +315,8 @@ class Blaze:
         from .jobs import submit
 
         session = self._open()
+        if session.ticker is not None:
+            session.ticker.catch_up()  # first what the start found, or it would depend on who is quicker
         records, skipped = submit(session, self.sequences, data)
         session.tell_skipped(skipped)
         _wake(session)

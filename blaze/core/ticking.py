@@ -60,6 +60,8 @@ class Ticker:
         self._herald: Optional[Herald] = session.engine.herald
         self._event = threading.Event()
         self._thread: Optional[threading.Thread] = None
+        #: What was due at the start has been decided about, or could not be.
+        self._caught_up = threading.Event()
         self._closed = False
         #: Wishes of other threads: a run ended behind which another waits; look at the file now;
         #: the sequences are others.
@@ -98,9 +100,16 @@ class Ticker:
         """Begin; unless ``at_once``, with the first look after ``loop_interval``, or when woken."""
         self._session.engine.when_ended = self._run_ended
         self._look_now = at_once
+        if not at_once:
+            self._caught_up.set()
         self._look_at = self._clock.monotonic() + self._loop_interval
         self._thread = threading.Thread(target=self._main, name="blaze-ticker", daemon=True)
         self._thread.start()
+
+    def catch_up(self) -> None:
+        """Wait until what was due at the start has been decided about."""
+        if threading.current_thread() is not self._thread:
+            self._caught_up.wait(LONGEST)
 
     def wake(self) -> None:
         """A job was added, changed, paused or resumed: see what is due."""
@@ -123,6 +132,7 @@ class Ticker:
         self._closed = True
         self._session.engine.when_ended = None
         self._event.set()
+        self._caught_up.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5.0)
@@ -179,6 +189,7 @@ class Ticker:
                 log.exception("the ticker failed and goes on")
                 due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
                 self._retry_at = self._clock.monotonic() + due_in
+            self._caught_up.set()
             self._busy = False
             if not self._closed:
                 self._clock.wait(self._event, due_in, patience)
