@@ -1084,3 +1084,17 @@ def test_what_was_due_at_the_start_is_caught_up_with_before_the_jobs_are_submitt
     assert len(timed.times()) == caught_up
     missed = [] if caught_up == 10 else [("SKIPPED", "missed", 10 - caught_up)]
     assert [entry[:3] for entry in history(scheduler) if entry[0] == "SKIPPED"] == missed
+
+
+def test_health_tells_what_was_missed_and_what_failed_last(timed):
+    """R67."""
+    timed.sequence("bad", lambda: 1 / 0)
+    timed.start(job(catchup="latest")).stop()
+    timed.clock.advance(minutes=10)
+    scheduler = timed.start()
+    assert scheduler.health().missed == 9 and scheduler.health().last_error is None
+    result = scheduler.trigger("bad").result(PATIENCE)
+    health = scheduler.health()
+    assert health.ok, "a pipeline that fails is no fault of the scheduler"
+    assert health.last_error == {"run_id": result.run_id, "seq_id": "bad", "error": result.error}
+    assert type(health).from_dict(json.loads(json.dumps(health.to_dict()))) == health
