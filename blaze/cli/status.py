@@ -199,6 +199,7 @@ def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
     failed = state.runs(status="FAILED", limit=1).items
     return {
         "lateness": None if lateness is None else dict(zip(("p50", "p99", "max"), lateness)),
+        "missed": state.missed(),
         "db_bytes": size.db,
         "wal_bytes": size.wal,
         "last_error": {"run_id": failed[0].run_id, "error": failed[0].error} if failed else None,
@@ -213,6 +214,7 @@ def _show_examined(told: Dict[str, Any], console: Console) -> None:
     console.fields(
         {
             "Lateness of ticks": lateness,
+            "Missed ticks": told["missed"] or None,
             "State file": f"{told['db_bytes']:,} bytes, log {told['wal_bytes']:,} bytes",
             "Last failure": f"{error['run_id']}  {clipped(_first_line(error['error']), 100)}" if error else None,
             "Versions": ", ".join(f"{name} {version}" for name, version in told["versions"].items()),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Deque, List, Optional, Set
 
+from .do.end_by_rule import EndByRule
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
+from .ground.context import RunInfo
 from .ground.errors import BlazeError, NotFound, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
@@ -34,7 +36,8 @@ def recover(session: Session, sequences: BlazeSequence, max_recoveries: int, res
 
 def take_released(session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]) -> None:
     """Go on with the open runs that a clean stop left."""
-    session.adopted += adopt(session.journal, session.instance_id, None, frozenset(sequences), max_recoveries)[0]
+    known, now = frozenset(sequences), session.clock.time()
+    session.adopted += adopt(session.journal, session.instance_id, None, known, max_recoveries, now)[0]
     _resume_adopted(session, sequences, resumed)
 
 
@@ -45,14 +48,18 @@ def take_over_the_dead(
     known = frozenset(sequences)
     for dead in dead_instances(session.instances):
         try:
-            adopted, failed, left = adopt(session.journal, session.instance_id, dead.instance_id, known, max_recoveries)
+            now = session.clock.time()
+            adopted, failed, left = adopt(
+                session.journal, session.instance_id, dead.instance_id, known, max_recoveries, now
+            )
             session.adopted += adopted
             if not left:
                 dead.bury()
         finally:
             dead.close()
-        for run_id in failed:
-            session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
+        session.tell_ended(failed)
+        for ended in failed:
+            session.logger.error("run %s is FAILED: %s", ended.info.run_id, ended.error)
         _resume_adopted(session, sequences, resumed)
 
 
@@ -90,9 +97,9 @@ def _resume(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Op
         run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
     except (CannotResume, ValidationError) as error:
         session.logger.error("run %s of '%s' can't be resumed: %s", stored.run_id, stored.seq_id, error)
+        info = RunInfo(stored.run_id, stored.seq_id, stored.scheduled_at, stored.job_id)
         now = session.clock.time()
-        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error), now)
-        session.engine.flush()
+        EndByRule(session.engine, info, RunStatus.FAILED, "definition_changed", str(error), now).record(stored.key)
         return None
     session.logger.info(
         "resuming run %s of '%s': %d of %d steps are done",

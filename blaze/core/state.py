@@ -357,6 +357,10 @@ class StateManager:
         rows = self._source.read(queries.LATELY, (runs,))
         return [started - scheduled for scheduled, started in rows]
 
+    def missed(self, runs: int = 1000) -> int:
+        """How many ticks among the latest ``runs`` passed while nothing ran, and were not caught up with."""
+        return int(self._source.read(queries.MISSED_LATELY, (runs,))[0][0])
+
     # ------------------------------------------------------------------ sequences and the file
 
     def sequences(self) -> List[SequenceSummary]:

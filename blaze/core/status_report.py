@@ -136,6 +136,10 @@ class Health:
     lateness: Optional[Tuple[float, float, float]]
     #: Of Blaze, Python, SQLite and croniter.
     versions: Dict[str, str]
+    #: Among the latest runs: ticks that passed while nothing ran, and were not caught up with.
+    missed: int = 0
+    #: ``run_id``, ``seq_id`` and ``error`` of the newest run that FAILED.
+    last_error: Optional[Dict[str, Optional[str]]] = None
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON-able data."""

@@ -140,6 +140,10 @@ class Herald:
         """A run has ended."""
         self._note("on_run_end", _run_ended, run)
 
+    def run_ended_by_rule(self, *about: Any) -> None:
+        """A run has ended that nobody had in hand: its info, status, reason, when, and error."""
+        self._note("on_run_end", _ended_by_rule, *about)
+
     def step_ended(self, run: RunState, index: int) -> None:
         """A step has ended."""
         self._note("on_step_end", _step_ended, run, index)
@@ -202,6 +206,10 @@ def _run_started(run: Run) -> RunEvent:
 def _run_ended(run: Run) -> RunEvent:
     at = run.ended_at if run.ended_at is not None else run.created_at
     return RunEvent(run.info, run.status, run.reason, at, run.seconds, run.error_text())
+
+
+def _ended_by_rule(info: RunInfo, status: RunStatus, reason: str, at: float, error: Optional[str]) -> RunEvent:
+    return RunEvent(info, status, reason, at, error=error)
 
 
 def _late(run: Run, seconds: float) -> RunEvent:

@@ -88,6 +88,10 @@ SELECT seq_id, COUNT(*), MIN(CASE WHEN status = 'ACTIVE' THEN next_at END) FROM 
 LATELY = """
 SELECT scheduled_at, started_at FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ? AND job_id IS NOT NULL
 AND started_at IS NOT NULL"""
+#: Ticks of the latest runs that were not run because nobody was there to fire them.
+MISSED_LATELY = """
+SELECT CAST(TOTAL(missed) AS INTEGER) FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ?
+AND status = 'SKIPPED' AND reason = 'missed'"""
 
 LAST_LOG_KEY = "SELECT MAX(id) FROM logs"
 _LOG = "SELECT l.id, l.at, l.level, l.logger, l.message, r.run_id, r.seq_id, l.step, l.attempt, d.digest"
