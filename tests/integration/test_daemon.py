@@ -478,6 +478,16 @@ def test_following_a_log_gives_its_lines_once_and_ends_with_the_run(site):
         assert [line["message"] for page in pages for line in page["items"]] == ["I hold"]
 
 
+def test_what_blocks_log_at_info_is_kept_whichever_logger_they_use(site):
+    logging = 'import logging; logging.getLogger("shop").info(word)'
+    site.definition.write_text(DEFINITION.replace("    tell(word)", f"    {logging}"))
+    site.start()
+    with site.connect() as daemon:
+        run = daemon.trigger("one", {"note": {"word": "hello"}})
+        assert run.result(PATIENCE).ok
+        assert [line["message"] for line in daemon.client.call("logs", run=run.run_id)["items"]] == ["hello"]
+
+
 # ---------------------------------------------------------------------- the manager
 
 QUICK_START = """
