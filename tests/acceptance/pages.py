@@ -2,7 +2,7 @@
 
 A page is a story that is played in a fresh directory:
 
-- A fence with a title is a file: ```` ```python title="definition.py" ````.
+- A fence with a title is a file: ```` ```python title="definition.py" ````. Another one of that title goes on with it.
 - ``console`` shows commands (``$ ``, continued with ``> ``) and what they print; ``bash`` shows commands only.
   They are typed into one shell, in their order, with files written where they stand.
 - The ``python`` fences without a title are one script, run in a process of its own.
@@ -74,6 +74,14 @@ def script_of(page: Path) -> str:
     return "\n\n".join(f.code for f in fences_of(page) if f.language == "python" and f.title is None)
 
 
+def write(fence: Fence, directory: Path, written: List[str]) -> None:
+    """Write the file that a fence with a title is."""
+    assert fence.title is not None
+    with open(directory / fence.title, "a" if fence.title in written else "w", encoding="utf-8") as file:
+        file.write("\n\n" * (fence.title in written) + fence.code)
+    written.append(fence.title)
+
+
 def units_of(fence: Fence) -> List[Unit]:
     if fence.language == "bash":
         return [Unit(fence.code, None, fence.line)]
@@ -91,10 +99,14 @@ def units_of(fence: Fence) -> List[Unit]:
 
 # ---------------------------------------------------------------------- outputs
 
+_MOMENT = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?"
 _DURATION = r"\d+(?:\.\d+)?(?:\u00b5s|ms|s|m|h|d|y)(?: \d+[smh])?"
 #: What differs from time to time, as it stands on the page, and what may stand in its place.
 _VOLATILE = {
-    "moment": (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?",) * 2,
+    "moment": (_MOMENT, _MOMENT),
+    "stamp": (r"\d{8}T\d{6}-\w+", r"\d{8}T\d{6}-\w+"),
+    # A tick may have fired before a page that looks for it is at that point.
+    "never": (r"\bNever(?: run)?\b", rf"(?:Never(?: run)?|{_MOMENT} (?:now|\d+s ago))"),
     "clock": (r"\b\d\d:\d\d:\d\d\b", r"\d\d:\d\d:\d\d"),
     "ago": (rf"(?:\bnow\b|{_DURATION} ago)", rf"(?:now|{_DURATION} ago)"),
     "due": (rf"<{_DURATION}", rf"<{_DURATION}"),
@@ -240,12 +252,13 @@ def shell_in(directory: Path) -> Iterator[Shell]:
 def play(page: Path, directory: Path, left_out: Container[Fence] = ()) -> None:
     """Play the files and commands of a page, but for some fences."""
     status, previous = 0, None
+    written: List[str] = []
     with shell_in(directory) as shell:
         for fence in fences_of(page):
             if fence in left_out:
                 continue
             if fence.title is not None:
-                (shell.directory / fence.title).write_text(fence.code, encoding="utf-8")
+                write(fence, shell.directory, written)
             elif fence.language in ("bash", "console"):
                 for unit in units_of(fence):
                     place = f"{page.name}:{unit.line}"

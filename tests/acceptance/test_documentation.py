@@ -11,7 +11,7 @@ from typing import Dict, List, Set, Tuple
 
 import pytest
 
-from tests.acceptance.pages import MANUAL, PAGES, ROOT, Fence, fences_of, play, script_of
+from tests.acceptance.pages import MANUAL, PAGES, ROOT, Fence, fences_of, play, script_of, write
 
 #: Fences that are not run, by page and first line, and why. Whatever stands here and nowhere on the pages is a failure.
 LEFT_OUT: Dict[Tuple[str, str], str] = {
@@ -59,9 +59,10 @@ def pages_with(*languages: str) -> List[Path]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if script_of(page)], ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    written: List[str] = []
     for fence in fences_of(page):
         if fence.title is not None:
-            (tmp_path / fence.title).write_text(fence.code, encoding="utf-8")
+            write(fence, tmp_path, written)
     script = tmp_path / "page.py"
     script.write_text(script_of(page), encoding="utf-8")
     done = subprocess.run(

@@ -490,6 +490,19 @@ def test_what_blocks_log_at_info_is_kept_whichever_logger_they_use(site):
 
 # ---------------------------------------------------------------------- the manager
 
+
+def test_a_definition_may_submit_its_jobs_itself(site):
+    submit = 'update_jobs([SubmitSequenceData("one", seq_run_interval="{}", timezone="UTC")])\n'
+    head = "from blaze import SubmitSequenceData\nfrom blaze.daemon.manager import update_jobs\n"
+    site.definition.write_text(DEFINITION + head + submit.format("@yearly"))
+    site.start()
+    with site.connect() as daemon:
+        assert [job.interval for job in daemon.state.jobs().items] == ["@yearly"]
+        site.definition.write_text(DEFINITION + head + submit.format("@monthly"))
+        daemon.client.call("reload")
+        wait_until(lambda: [job.interval for job in daemon.state.jobs().items] == ["@monthly"], "the job of the new definition")
+
+
 QUICK_START = """
 import sys
 from definition import blocks, sequences
