@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import pytest_blaze
-
 from tests.acceptance.pages import script_of
 
 ROOT = Path(__file__).resolve().parents[2]
