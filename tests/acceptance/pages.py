@@ -83,9 +83,14 @@ def write(fence: Fence, directory: Path, written: List[str]) -> None:
 
 
 def units_of(fence: Fence) -> List[Unit]:
-    if fence.language == "bash":
-        return [Unit(fence.code, None, fence.line)]
     units: List[Unit] = []
+    if fence.language == "bash":
+        for number, line in enumerate(fence.code.splitlines(), fence.line + 1):
+            if units and units[-1].command.endswith("\\"):
+                units[-1] = units[-1]._replace(command=f"{units[-1].command}\n{line}")
+            elif line and not line.startswith("#"):
+                units.append(Unit(line, None, number))
+        return units
     for number, line in enumerate(fence.code.splitlines(), fence.line + 1):
         if line.startswith("$ "):
             units.append(Unit(line[2:], [], number))
