@@ -180,7 +180,8 @@ def _show_head(found: Observed, console: Console) -> None:
         console.print(console.paint("Paused: no tick and no step starts until 'blazed resume'", "waiting"))
     running = found.runs.get("RUNNING", 0) + found.runs.get("PENDING", 0)
     if running:
-        console.print(f"{counted(running, 'run is', 'runs are')} going on")
+        what = "going on" if found.instances else "open, for the next start to go on with"
+        console.print(f"{counted(running, 'run is', 'runs are')} {what}")
 
 
 def _due(epoch: Optional[float], now: float) -> str:
