@@ -112,22 +112,17 @@ class Observed(NamedTuple):
 
 def observe(state_dir: StateDir, state: Optional[StateManager]) -> Observed:
     """What the state file tells at this instant; ``state`` is None where there is none yet."""
-    from ..core.status_report import SequenceStatus
+    from ..core.status_report import lines_of
 
     instances = living_instances(state_dir)
     if state is None:
         jobs = dict.fromkeys((status.value for status in JobStatus), 0)
         runs = {RunStatus.PENDING.value: 0, RunStatus.RUNNING.value: 0}
         return Observed(state_dir, time.time(), instances, False, jobs, runs, [])
-    known = {summary.seq_id: summary for summary in state.sequences()}
-    ticks = state.next_ticks()
-    lines = [
-        SequenceStatus.of(seq_id, known.get(seq_id), ticks.get(seq_id, (0, None)))
-        for seq_id in sorted({*known, *ticks})
-    ]
-    jobs = {status.value: number for status, number in state.job_counts().items()}
+    overview = state.overview()
+    jobs = {status.value: number for status, number in overview.jobs.items()}
     runs = {status.value: number for status, number in state.counts().items()}
-    return Observed(state_dir, time.time(), instances, state.is_paused(), jobs, runs, lines)
+    return Observed(state_dir, time.time(), instances, state.is_paused(), jobs, runs, lines_of(overview))
 
 
 def _line_data(line: SequenceStatus) -> Dict[str, Any]:

@@ -6,13 +6,14 @@ import os
 import platform
 import sqlite3
 from importlib import metadata
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List
 
 from .ground.errors import StateError
 from .ground.status import JobStatus
+from .remember.records import Overview
 from .seq import BlazeSequence
 from .session import Session
-from .status_report import Health, SequenceStatus, StatusReport, summary_of
+from .status_report import Health, StatusReport, lines_of, summary_of
 
 #: Latest runs whose lateness is told.
 LATELY = 1000
@@ -22,18 +23,11 @@ def report(session: Session, sequences: BlazeSequence, started: bool) -> StatusR
     """What a scheduler does, what its sequences did last, and when they run next."""
     engine, state = session.engine, session.state
     fault = session.journal.fault
-    ticks: Dict[str, Tuple[int, Optional[float]]] = {}
-    counts: Dict[JobStatus, int] = {}
     try:
-        known = {summary.seq_id: summary for summary in state.sequences()}
-        ticks, counts = state.next_ticks(), state.job_counts()
+        overview = state.overview()
     except StateError:  # the file is gone: what is left to tell is told
-        known = {}
-    nothing = (0, None)
-    lines = [
-        SequenceStatus.of(seq_id, known.get(seq_id), ticks.get(seq_id, nothing))
-        for seq_id in sorted({*sequences, *known, *ticks})
-    ]
+        overview = Overview({}, {}, {})
+    lines = lines_of(overview, sequences)
     return StatusReport(
         instance=session.instance_id,
         pid=os.getpid(),
@@ -45,7 +39,7 @@ def report(session: Session, sequences: BlazeSequence, started: bool) -> StatusR
         leaked_threads=len(engine.pool.leaked),
         write_fault=fault.message if fault else engine.write_fault,
         at=session.clock.time(),
-        jobs={status.value: number for status, number in counts.items()},
+        jobs={status.value: number for status, number in overview.jobs.items()},
         next_tick=min((line.next_run for line in lines if line.next_run is not None), default=None),
         sequences=lines,
     )
