@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Mapping, Optional, Sequence
 
-from . import calling, serving
+from . import beginning, calling, serving
 from .program import Work, run_program
 
 WORK: Mapping[str, Work] = {
@@ -19,6 +19,9 @@ WORK: Mapping[str, Work] = {
     "status-of": Work(serving.status_of_many_rows),
     "submit": Work(serving.submit_rows),
     "memory": Work(serving.memory_row),
+    "detach": Work(beginning.detach_row),
+    "help": Work(beginning.help_row),
+    "status-json": Work(beginning.status_json_row),
 }
 
 

@@ -112,7 +112,7 @@ def _three_ways(
     with served(bench, "bare") as echoing:
         for kind, how, number, bare, blaze in (
             ("", "on one connection", calls, echo, kept),
-            ("-anew", "each on a connection of its own", calls // 5, partial(anew, echo), partial(anew, kept)),
+            ("-anew", "each on a connection of its own", max(1, calls // 5), partial(anew, echo), partial(anew, kept)),
             ("-many", f"of {clients} clients", calls, partial(at_once, clients, echo), partial(at_once, clients, kept)),
         ):
             pairs = bench.pairs(paired(bare, echoing, number), paired(blaze, state_dir, number))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentTypeError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Set
 
 from ..core.ground.errors import Refused
@@ -17,6 +16,8 @@ from .state import state_dir_of
 from .text import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..daemon.owner import Owner
     from ..daemon.process import Settings
 

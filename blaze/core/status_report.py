@@ -28,6 +28,10 @@ class SequenceStatus:
     #: Number of its jobs.
     jobs: int = 0
 
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON-able data; times are UTC, ISO 8601."""
+        return {**vars(self), "last_run": _iso(self.last_run), "next_run": _iso(self.next_run)}
+
 
 def lines_of(overview: Overview, sequences: Iterable[str] = ()) -> List[SequenceStatus]:
     """A line for every sequence that has runs or jobs, and for ``sequences``; by name."""
@@ -65,24 +69,26 @@ class StatusReport:
     jobs: Dict[str, int] = field(default_factory=dict)
     #: The next tick of all jobs.
     next_tick: Optional[float] = None
-    sequences: List[SequenceStatus] = field(default_factory=list)
+    sequences: Tuple[SequenceStatus, ...] = ()
 
     def to_dict(self) -> Dict[str, Any]:
         """The same as JSON-able data; times are UTC, ISO 8601."""
+        return {**self.head(), "sequences": [line.to_dict() for line in self.sequences]}
+
+    def head(self) -> Dict[str, Any]:
+        """The same without the sequences."""
         # Not asdict(), which copies every value deeply and takes longer than asking the state.
-        lines = [
-            {**vars(line), "last_run": _iso(line.last_run), "next_run": _iso(line.next_run)} for line in self.sequences
-        ]
-        times = {"at": _iso(self.at), "next_tick": _iso(self.next_tick)}
-        return {**vars(self), **times, "jobs": dict(self.jobs), "sequences": lines}
+        told = {**vars(self), "at": _iso(self.at), "next_tick": _iso(self.next_tick), "jobs": dict(self.jobs)}
+        del told["sequences"]
+        return told
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> StatusReport:
         """The report that :meth:`to_dict` told of."""
-        lines = [
+        lines = tuple(
             SequenceStatus(**{**line, "last_run": _epoch(line["last_run"]), "next_run": _epoch(line["next_run"])})
             for line in told["sequences"]
-        ]
+        )
         times = {"at": _epoch(told["at"]) or 0.0, "next_tick": _epoch(told["next_tick"])}
         return cls(**{**told, **times, "sequences": lines})
 
