@@ -7,7 +7,7 @@ import time
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Set
 
-from ..core.ground.errors import Refused
+from ..core.ground.errors import NoDaemon, Refused
 from .commands import Arguments, Commands, Parser
 from .console import Console
 from .exits import DONE, INTERRUPTED
@@ -170,7 +170,7 @@ def stop_daemon(args: Arguments, console: Console) -> Optional[int]:
     archives = _archives(directory)
     if owner is not None:
         _stop(args, HARD if args.shutdown else DRAIN if args.drain else SOFT)
-    elif args.shutdown and state_dir_of(args).has_state():
+    if args.shutdown and state_dir_of(args).has_state():  # it was not the daemon, or not this stop, that ended it
         _clear(directory)
     moved = sorted(_archives(directory) - archives)
     if console.json:
@@ -206,11 +206,17 @@ def _agreed(args: Arguments, console: Console) -> bool:
 
 
 def _stop(args: Arguments, how: str) -> None:
-    """Ask the daemon to stop, and wait until it has."""
+    """Ask the daemon to stop, and wait until it has. One that somebody else has stopped meanwhile is waited for, too."""
     from ..daemon.owner import owner_of
 
-    with daemon_of(args) as daemon:
-        pid = daemon.client.call("stop", how=how)["pid"]
+    try:
+        with daemon_of(args) as daemon:
+            pid = daemon.client.call("stop", how=how)["pid"]
+    except NoDaemon:
+        owner = owner_of(state_dir_of(args).path)
+        if owner is None:
+            return
+        pid = owner.pid
     limit = args.timeout if args.timeout is not None else None if args.drain else STOPPING
     end = None if limit is None else time.monotonic() + limit
     while True:

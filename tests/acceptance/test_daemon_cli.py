@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from blaze import Blaze
 from blaze.cli.main import main
 from blaze.core.state import StateManager
 from blaze.daemon import address
+from blaze.daemon.definition import load_definition
 from blaze.daemon.manager import ENDS_WITH_MAIN
 from blaze.daemon.owner import owner_of
 from tests.integration.daemons import DEFINITION, Site
@@ -81,6 +83,19 @@ def test_stop_and_stop_again(serving, blazed):
     assert owner_of(serving.state_dir) is None
     status, out, err = blazed("stop")
     assert (status, out, err) == (0, "", f"no daemon serves {serving.state_dir}\n")
+
+
+@pytest.mark.parametrize("flags", [(), ("--shutdown", "--yes")])
+def test_a_stop_while_another_one_is_under_way_waits_for_it(serving, blazed, flags):
+    """It answers nobody any more, and ends when its block has had its grace time."""
+    blazed("trigger", "two")
+    wait_until(lambda: len(serving.witness) == 2, "the block")
+    other = serving.popen("-m", "blaze", "stop", stderr=subprocess.PIPE)
+    wait_until(lambda: not (serving.state_dir / "daemon.sock").exists(), "that it stops")
+    serving.go()
+    assert blazed("stop", *flags)[0] == 0
+    assert other.wait(PATIENCE) == 0 and owner_of(serving.state_dir) is None
+    assert (serving.state_dir / "blaze.db").exists() is not bool(flags)
 
 
 def test_a_start_that_fails_says_where_and_leaves_nothing_behind(site, blazed):
@@ -336,6 +351,40 @@ def test_a_run_that_takes_too_long_is_told_and_goes_on(serving, blazed):
     serving.go()
     with serving.connect() as daemon:
         wait_until(lambda: daemon.state.find_run("last").status.value == "COMPLETED", "the end")
+
+
+def left_here(site):
+    """A run of 'two' that this process has begun and left at its second step."""
+    with Blaze(sequences=load_definition(str(site.definition)).sequences, state_dir=site.state_dir, grace=0.0) as mine:
+        run_id = mine.trigger("two").run_id
+        wait_until(lambda: len(site.witness) == 2, "the block")
+    return run_id
+
+
+def test_a_run_that_was_left_is_gone_on_with_by_the_next_daemon_or_by_retry(site, blazed):
+    run_id = left_here(site)
+    status, _, err = blazed("retry", run_id)
+    assert status == 5 and f"without one: blazed run two --run {run_id}" in err
+    site.go()
+    assert blazed("start", "--detach")[0] == 0
+    with site.connect() as daemon:
+        wait_until(lambda: daemon.state.find_run(run_id).status.value == "COMPLETED", "the end")
+    assert site.witness.count("noted") == 1  # the completed step is not run again
+
+
+def test_a_daemon_goes_on_with_what_is_left_beside_it_and_retry_makes_it_do_so_at_once(site, blazed):
+    site.go("elsewhere")
+    assert blazed("start", "--detach", "--loop-interval", "30")[0] == 0
+    run_id = left_here(site)
+    assert json.loads(blazed("show", run_id, "--json")[1])["status"] == "RUNNING"
+    status, out, _ = blazed("retry", run_id)
+    assert (status, out.strip()) == (0, run_id)
+    wait_until(lambda: len(site.witness) == 3, "the daemon's attempt")
+    status, _, err = blazed("retry", run_id)
+    assert status == 6 and "is in the hands of blaze-" in err
+    site.go()
+    with site.connect() as daemon:
+        wait_until(lambda: daemon.state.find_run(run_id).status.value == "COMPLETED", "the end")
 
 
 # ---------------------------------------------------------------------- the examples
