@@ -16,7 +16,7 @@ from .console import Console
 from .definitions import Named, add_definition_flag, find_sequence
 from .exits import DONE, FAILED, INTERRUPTED, UsageError
 from .moments import duration
-from .numbers import positive
+from .numbers import workers
 from .parameters import Parameters, add_parameter_flags, parameters_of
 from .state import left_runs, state_dir_of
 from .text import clipped, counted, indented, visible
@@ -57,7 +57,7 @@ def register(commands: Commands) -> None:
         metavar="RUN",
         help="the run to go on from (with --from: the last of the sequence), or with, if it was stopped",
     )
-    parser.add_argument("--workers", type=positive, default=WORKERS, metavar="N", help="steps at a time (default: 8)")
+    parser.add_argument("--workers", type=workers, default=WORKERS, metavar="N", help="steps at a time (default: 8)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, show the steps, and run nothing")
 
 

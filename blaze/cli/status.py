@@ -257,7 +257,7 @@ def _of_sequence(line: SequenceStatus, summary: Optional[SequenceSummary], now: 
         "Status": state_cell(line.status),
         "Last run": beside(line.last_run, now, "Never run"),
         "Next run": _due(line.next_run, now),
-        "Last took": duration(line.last_seconds),
+        "Last took": None if line.last_run is None else duration(line.last_seconds),
         "On average": duration(summary.mean_seconds) if summary and summary.mean_seconds is not None else None,
         "Runs": ", ".join(f"{number:,} {status}" for status, number in counts.items() if number) or None,
     }

@@ -10,6 +10,7 @@ from .commands import Arguments, Commands, Parser
 from .console import Console
 from .exits import DONE, FAILED, INTERRUPTED
 from .moments import duration
+from .numbers import patience
 from .parameters import add_parameter_flags, parameters_of
 from .reaching import daemon_of, scheduler_of
 from .state import reading, state_dir_of
@@ -44,7 +45,7 @@ def register(commands: Commands) -> None:
 
 def _add_wait(parser: Parser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait for its end; the exit status tells how it ended")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="with --wait: wait at most so long")
+    parser.add_argument("--timeout", type=patience, metavar="SECONDS", help="with --wait: wait at most so long")
 
 
 def trigger_run(args: Arguments, console: Console) -> Optional[int]:
