@@ -200,6 +200,10 @@ def _stop(args: Arguments, how: str) -> None:
         owner = owner_of(state_dir_of(args).path)
         if owner is None:
             return
+        if owner.name is None:
+            raise Refused(
+                f"{owner} answers nobody yet: wait until it serves, or end it with 'kill {owner.pid}'"
+            ) from None
         pid = owner.pid
     limit = args.timeout if args.timeout is not None else None if args.drain else STOPPING
     end = None if limit is None else time.monotonic() + limit

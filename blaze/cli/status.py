@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..core.remember.records import JobRecord, RunRecord, SequenceSummary
     from ..core.state import StateManager
     from ..core.status_report import SequenceStatus
+    from ..daemon.owner import Owner
 
 COLUMNS = ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time")
 #: Runs that are told of one sequence, with and without ``--verbose``.
@@ -82,6 +83,8 @@ class Observed(NamedTuple):
     #: Epoch seconds.
     at: float
     instances: List[InstanceInfo]
+    #: A daemon that holds the lock and does not serve yet.
+    starting: Optional[Owner]
     paused: bool
     #: Jobs and open runs by state.
     jobs: Dict[str, int]
@@ -102,6 +105,7 @@ class Observed(NamedTuple):
                 {"instance": one.instance_id, "pid": one.pid, "started_at": iso(one.started_at)}
                 for one in self.instances
             ],
+            "starting": None if self.starting is None else {"pid": self.starting.pid},
             "paused": self.paused,
             "jobs": self.jobs,
             "runs": self.runs,
@@ -113,16 +117,19 @@ class Observed(NamedTuple):
 def observe(state_dir: StateDir, state: Optional[StateManager]) -> Observed:
     """What the state file tells at this instant; ``state`` is None where there is none yet."""
     from ..core.status_report import lines_of
+    from ..daemon.owner import owner_of
 
     instances = living_instances(state_dir)
+    owner = owner_of(state_dir.path)
+    starting = owner if owner is not None and owner.name is None else None
     if state is None:
         jobs = dict.fromkeys((status.value for status in JobStatus), 0)
         runs = {RunStatus.PENDING.value: 0, RunStatus.RUNNING.value: 0}
-        return Observed(state_dir, time.time(), instances, False, jobs, runs, [])
+        return Observed(state_dir, time.time(), instances, starting, False, jobs, runs, [])
     overview = state.overview()
     jobs = {status.value: number for status, number in overview.jobs.items()}
     runs = {status.value: number for status, number in state.counts().items()}
-    return Observed(state_dir, time.time(), instances, state.is_paused(), jobs, runs, lines_of(overview))
+    return Observed(state_dir, time.time(), instances, starting, state.is_paused(), jobs, runs, lines_of(overview))
 
 
 def _line_data(line: SequenceStatus) -> Dict[str, Any]:
@@ -161,7 +168,9 @@ def _show_all(state: Optional[StateManager], found: Observed, args: Arguments, c
 def _show_head(found: Observed, console: Console) -> None:
     for one in found.instances:
         console.print(f"Blaze {visible(one.instance_id)} - PID {one.pid} - since {beside(one.started_at, found.at)}")
-    if not found.instances:
+    if found.starting is not None:
+        console.print(f"A daemon is starting (PID {found.starting.pid}) and does not serve yet")
+    elif not found.instances:
         console.print(f"No scheduler is running on {visible(found.state_dir.path)}")
     number = sum(found.jobs.values())
     others = [f"{many} {status}" for status, many in found.jobs.items() if many and status != "ACTIVE"]

@@ -85,6 +85,23 @@ def test_stop_and_stop_again(serving, blazed):
     assert (status, out, err) == (0, "", f"no daemon serves {serving.state_dir}\n")
 
 
+def test_a_daemon_whose_definition_blocks_is_told_of_and_how_to_end_it(site, blazed, monkeypatch):
+    """R64: "blocks at import"."""
+    site.definition.write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr("blaze.daemon.remote.connect.__defaults__", (None, 0.1))
+    starting = site.popen("-m", "blaze", "start", stderr=subprocess.DEVNULL)
+    wait_until(lambda: owner_of(site.state_dir) is not None and owner_of(site.state_dir).pid, "its lock")
+    assert f"A daemon is starting (PID {starting.pid}) and does not serve yet" in blazed("status")[1]
+    assert json.loads(blazed("status", "--json")[1])["starting"] == {"pid": starting.pid}
+    status, _, err = blazed("stop")
+    assert status == 6 and f"wait until it serves, or end it with 'kill {starting.pid}'" in err
+    status, _, err = blazed("start")
+    assert status == 0 and "just starting" in err
+    starting.terminate()
+    starting.wait(PATIENCE)
+    assert blazed("status")[1].startswith("No scheduler is running")
+
+
 @pytest.mark.parametrize("flags", [(), ("--shutdown", "--yes")])
 def test_a_stop_while_another_one_is_under_way_waits_for_it(serving, blazed, flags):
     """It answers nobody any more, and ends when its block has had its grace time."""
