@@ -668,6 +668,16 @@ def test_a_pipe_that_nobody_reads_ends_the_command_quietly(made: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_a_stream_that_is_closed_is_written_to_by_nobody(made: Path) -> None:
+    """``blazed status >&-``, as some supervisors do it."""
+    for words, streams, status in (("status", ">&-", 0), ("show nope", "2>&-", 4), ("runs --json", ">&- 2>&-", 0)):
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -W error -m blaze {words} {streams}"],
+            cwd=made, env=environment(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
 def test_the_c_locale_and_a_stream_of_ascii_are_no_obstacle(project: Path) -> None:
     text = (project / "definition.py").read_text().replace("Rows, cleaned", "Größe, cleaned")
     (project / "definition.py").write_text(text, encoding="utf-8")
