@@ -52,7 +52,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Something to write to in the place of streams that were closed before we came (``>&-``); Python has None there."""
+    """Something to write to in the place of streams that were closed before we came (``>&-``), which are None."""
     missing = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     if not missing:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
-from ..core.ground.errors import NotFound
+from ..core.ground.errors import BlazeError, NotFound
 from ..core.ground.names import did_you_mean
 from ..core.ground.status import JobStatus, RunStatus
 from ..daemon.state_dir import StateDir
@@ -28,6 +28,8 @@ COLUMNS = ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time")
 RUNS, RUNS_VERBOSE = 5, 20
 #: Seconds between two looks of ``--watch``.
 WATCH = 2.0
+#: Seconds that the daemon gets to tell how it is.
+ANSWER = 2.0
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -71,7 +73,7 @@ def _show_once(args: Arguments, console: Console) -> None:
             _show_sequence(state, found, args, console)
         elif console.json:
             answer = console.document if args.watch is None else console.item
-            answer({**found.to_dict(), **(_examined(state) if args.verbose else {})})
+            answer({**found.to_dict(), **(_examined(state, found) if args.verbose else {})})
         else:
             _show_all(state, found, args, console)
 
@@ -162,7 +164,7 @@ def _show_all(state: Optional[StateManager], found: Observed, args: Arguments, c
     ]
     console.table(COLUMNS, rows)
     if args.verbose and state is not None:
-        _show_examined(_examined(state), console)
+        _show_examined(_examined(state, found), console)
 
 
 def _show_head(found: Observed, console: Console) -> None:
@@ -191,7 +193,7 @@ def _due(epoch: Optional[float], now: float) -> str:
     return "-" if epoch is None else f"{local(epoch)} {until(epoch - now)}"
 
 
-def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
+def _examined(state: Optional[StateManager], found: Observed) -> Dict[str, Any]:
     """What tells whether all is well."""
     if state is None:
         return {}
@@ -203,6 +205,8 @@ def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
     failed = state.runs(status="FAILED", limit=1).items
     return {
         "lateness": None if lateness is None else dict(zip(("p50", "p99", "max"), lateness)),
+        "skipped": state.skipped(),
+        "health": _health(found),
         "db_bytes": size.db,
         "wal_bytes": size.wal,
         "last_error": {"run_id": failed[0].run_id, "error": failed[0].error} if failed else None,
@@ -210,13 +214,30 @@ def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
     }
 
 
+def _health(found: Observed) -> Optional[Dict[str, Any]]:
+    """What the daemon tells of itself; None if there is none that answers."""
+    from ..daemon.client import Client
+    from ..daemon.owner import owner_of
+
+    if not found.instances or owner_of(found.state_dir.path) is None:
+        return None
+    try:
+        with Client(found.state_dir.path, timeout=ANSWER) as client:
+            told = client.call("health")
+    except BlazeError:
+        return None
+    return {name: told[name] for name in ("ok", "problems", "restarts", "leaked_threads")}
+
+
 def _show_examined(told: Dict[str, Any], console: Console) -> None:
-    late, error = told["lateness"], told["last_error"]
+    late, error, health = told["lateness"], told["last_error"], told["health"]
     lateness = None if late is None else ", ".join(f"{name} {duration(value)}" for name, value in late.items())
     console.print("")
     console.fields(
         {
+            "Health": None if health is None else visible("; ".join(health["problems"])) or "all is well",
             "Lateness of ticks": lateness,
+            "Ticks not run": f"{told['skipped']:,}, lately" if told["skipped"] else None,
             "State file": f"{told['db_bytes']:,} bytes, log {told['wal_bytes']:,} bytes",
             "Last failure": f"{error['run_id']}  {clipped(_first_line(error['error']), 100)}" if error else None,
             "Versions": ", ".join(f"{name} {version}" for name, version in told["versions"].items()),

@@ -386,6 +386,10 @@ class StateManager:
         rows = self._source.read(queries.LATELY, (runs,))
         return [started - scheduled for scheduled, started in rows]
 
+    def skipped(self, runs: int = 1000) -> int:
+        """How many ticks among the latest ``runs`` were not run, for whatever reason."""
+        return int(self._source.read(queries.SKIPPED_LATELY, (runs,))[0][0])
+
     # ------------------------------------------------------------------ sequences and the file
 
     def sequences(self) -> List[SequenceSummary]:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,22 @@ def test_start_on_a_running_daemon_says_so_and_is_fine(serving, blazed):
         assert (status, out) == (0, "") and "serves" in err and "already" in err
     status, out, _ = blazed("start", "--json")
     assert status == 0 and json.loads(out)["already"] and json.loads(out)["pid"] == owner_of(serving.state_dir).pid
+
+
+def test_a_verbose_status_tells_what_is_wrong_with_the_daemon(serving, blazed):
+    """R67: "status shows lateness, missed, leaked threads, wal size, last error, versions"."""
+    told = json.loads(blazed("status", "--verbose", "--json")[1])
+    assert told["skipped"] == 0 and (told["health"]["ok"], told["health"]["leaked_threads"]) == (True, 0)
+    assert "all is well" in blazed("status", "--verbose")[1]
+    assert blazed("jobs", "submit", "--job-file", job_file(serving, YEARLY))[0] == 0
+    serving.definition.write_text(DEFINITION.replace("def one(", "def another("))
+    assert blazed("reload")[0] == 0
+    with sqlite3.connect(serving.state_dir / "blaze.db") as connection:
+        connection.execute("UPDATE jobs SET next_at = 1")  # it is due, and its sequence is gone
+    connection.close()
+    wait_until(lambda: "1 jobs are BROKEN" in blazed("status", "--verbose")[1], "that it is told", 30)
+    assert blazed("stop")[0] == 0
+    assert json.loads(blazed("status", "--verbose", "--json")[1])["health"] is None
 
 
 def test_stop_and_stop_again(serving, blazed):
