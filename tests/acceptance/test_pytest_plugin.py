@@ -92,6 +92,7 @@ def example_of(name: str) -> str:
 def test_every_fixture_has_an_example_and_all_of_them_run_under_xdist(tmp_path: Path) -> None:
     assert set(FIXTURES) == {
         "run_sequence", "run_every_order", "run_through_crashes", "blaze_scheduler", "blaze_faults", "blaze_state",
+        "blaze_daemon",
     }  # fmt: skip
     told = pytest_in(tmp_path, "\n\n".join(map(example_of, FIXTURES)), "-n", "2")
     assert re.search(rf"\b{len(FIXTURES)} passed", told), told
