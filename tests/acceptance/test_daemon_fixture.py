@@ -132,7 +132,7 @@ def test_the_report_of_a_failed_test_has_the_log_and_the_runs_of_the_daemon_and_
     log = re.search(r"- log of the blaze daemon, which runs -+\n(.*?)\n[_=]", told, re.DOTALL)
     assert log is not None
     assert "serves" in log[1] and "etl/clean#1" in log[1] and "2 rows" in log[1]
-    assert re.search("DefinitionError: .*nowhere.py", told)
+    assert re.search(r"ValidationError: nowhere\.py: there is no such file", told)
     assert owner_of(tmp_path / "state") is None
     assert not is_alive(int((tmp_path / "pid").read_text()))
 

@@ -24,6 +24,7 @@ class Bug(NamedTuple):
 
 
 RECOVERY = ("integration/test_recovery.py",)
+JOURNAL = ("integration/test_journal.py",)
 JOBS = ("integration/test_jobs.py", "integration/test_scheduler.py")
 SCHEDULE = ("unit/test_schedule.py",)
 
@@ -134,7 +135,7 @@ BUGS = (
         "core/remember/recorder.py",
         "WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}",
         "WHERE {_is_one_of(state for state in BlockStatus)}",
-        (*RECOVERY, "integration/test_engine.py", "integration/test_state_faults.py"),
+        JOURNAL,
     ),
     Bug(
         "the end of a run is written over",
@@ -145,7 +146,7 @@ WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}""",
         """\
                 preview = ?, error = ?
 WHERE id = ?""",
-        RECOVERY,
+        JOURNAL,
     ),
     Bug(
         "what by rule has ended ends again",
@@ -153,14 +154,14 @@ WHERE id = ?""",
         "ended_at = COALESCE(?, CAST(strftime('%s', 'now') AS REAL))\n"
         "WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}",
         "ended_at = COALESCE(?, CAST(strftime('%s', 'now') AS REAL))\nWHERE id = ?",
-        RECOVERY,
+        JOURNAL,
     ),
     Bug(
         "a file has its name before it is whole",
         "core/remember/codec.py",
         "aside = folder / f\".{name}.{os.getpid()}.part\"",
         "aside = target",
-        (*RECOVERY, "integration/test_state_faults.py"),
+        JOURNAL,
     ),
     Bug(
         "a file is not synced before the commit that names it",
@@ -170,7 +171,7 @@ WHERE id = ?""",
                 os.fsync(descriptor)
 """,
         "",
-        (*RECOVERY, "integration/test_state_faults.py"),
+        JOURNAL,
     ),
     Bug(
         "the name of a file is not synced before the commit that names it",
@@ -182,7 +183,7 @@ WHERE id = ?""",
         """\
         os.replace(aside, target)
 """,
-        (*RECOVERY, "integration/test_state_faults.py"),
+        JOURNAL,
     ),
     Bug(
         "checkpoints meet",
@@ -197,7 +198,7 @@ WHERE id = ?""",
             descriptor = os.open(os.devnull, os.O_RDONLY)
         try:
             if truncate:""",
-        ("integration/test_state_faults.py", "integration/test_many_processes.py", "integration/test_engine.py"),
+        JOURNAL,
     ),
     # ------------------------------------------------------------------ ticks
     Bug(
@@ -223,7 +224,7 @@ WHERE id = ?""",
             decide_on = type(lambda: 0)(type(self)._decide.__code__, space)
             journal.transaction(lambda cursor: decide_on(self, cursor, batch))
 """,
-        ("integration/test_shared_state.py",),
+        JOURNAL,
     ),
     Bug(
         "what is due is decided before the write lock is had",
@@ -247,7 +248,7 @@ WHERE id = ?""",
         "                    (owner, deadline(seq_id), key, QUEUED),",
         'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n'
         "                    (owner, deadline(seq_id), key),",
-        ("integration/test_shared_state.py",),
+        JOURNAL,
     ),
     Bug(
         "a time that occurs twice fires twice",
@@ -326,8 +327,20 @@ WHERE id = ?""",
     Bug(
         "what an attempt returns that was given up is accepted",
         "core/do/run.py",
-        "if attempt.phase > ASKED or (self.halted is not None and self._comes_too_late(attempt)):",
-        "if self.halted is not None and self._comes_too_late(attempt):",
+        """\
+        if attempt._asked == TIMEOUT:
+            return self.failed(attempt, self._timeout_of(attempt, None))
+        recorder = engine.recorder
+        step.quick = seconds < QUICK
+        ready: List[Item] = []
+        with self.lock:
+            if attempt.phase > ASKED or (""",
+        """\
+        recorder = engine.recorder
+        step.quick = seconds < QUICK
+        ready: List[Item] = []
+        with self.lock:
+            if (""",
         ("integration/test_timeouts.py",),
     ),
     Bug(

@@ -502,6 +502,18 @@ def test_times_are_counted_and_the_last_is_found_without_going_through_them(
     assert schedule.last_until(start, start + length) == (found[-1] if found else None)
 
 
+@pytest.mark.parametrize("text", ["0,30 2,3 * * *", "0 2,3 * * *", "30 2 * * *", "0 3 * * *", "*/30 * * * *"])
+@pytest.mark.parametrize("change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)])
+def test_times_around_a_change_of_the_clocks_are_counted_as_they_fire(text: str, change: datetime) -> None:
+    """What is made up for at the first instant after a gap may fall together with what is due then anyway."""
+    schedule, at = Schedule.parse(text, "Europe/Berlin"), int(change.timestamp())
+    moments = [at + distance for distance in (-7200, -1801, -1, 0, 1, 1800, 3599, 3600, 7200)]
+    for start in moments:
+        for end in (moment for moment in moments if moment >= start):
+            fired = len(schedule.between(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)))
+            assert schedule.count(start, end) == fired, (start - at, end - at)
+
+
 def test_ten_years_of_seconds_are_counted_without_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """R20: the work is bounded however long nobody looked."""
     looks = 0
