@@ -371,7 +371,7 @@ WHERE id = ?""",
                 self._all_ended(ready)
 
     def _release""",
-        ("integration/test_engine.py", "acceptance/test_branches_and_retries.py"),
+        ("integration/test_virtual_scheduler.py",),
     ),
     Bug(
         "fail_stop is forgotten",

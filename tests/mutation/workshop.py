@@ -10,7 +10,7 @@ import subprocess
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Iterator, List, Mapping, Sequence
+from typing import Iterator, List, Mapping, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the tests need; nothing else is copied.
@@ -67,7 +67,7 @@ class Workshop:
         """In which the copy is what is imported, by children too."""
         return {**os.environ, "PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def judge(self, tests: Sequence[str], seconds: float) -> "tuple[Verdict, str]":
+    def judge(self, tests: Sequence[str], seconds: float) -> Tuple[Verdict, str]:
         """Run tests for so many seconds at most: the verdict, and the end of what they told."""
         process = subprocess.Popen(
             self.command(tests),
@@ -92,8 +92,8 @@ class Workshop:
         last = failed[0] if failed else (told.splitlines() or [""])[-1]
         if process.returncode == 0:
             return Verdict.SURVIVED, last
-        # 2: a module of tests could not even be imported.
-        return (Verdict.KILLED if process.returncode in (1, 2) else Verdict.ERROR), last
+        # 2: a module of tests could not even be imported; below zero: pytest itself was killed.
+        return (Verdict.KILLED if process.returncode in (1, 2) or process.returncode < 0 else Verdict.ERROR), last
 
 
 __all__ = ["ROOT", "Verdict", "Workshop"]
