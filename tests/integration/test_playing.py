@@ -48,7 +48,7 @@ def test_retries_with_delays_of_hours_are_made_at_once(bench):
     bench.step("flaky", flaky, retries=5, retry_delay=3600, retry_max_delay=9999)
     began = time.monotonic()
     run = run_sequence(bench.sequence(seq_run_timeout=None))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE
     assert run.attempts("flaky") == 3 and run.output == {"flaky": 3} and calls == [1, 2, 3]
     assert run.result.duration == pytest.approx(7200, abs=1)
 

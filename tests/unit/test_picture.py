@@ -78,9 +78,9 @@ LARGE = {
 @pytest.mark.parametrize("value", LARGE.values(), ids=list(LARGE))
 @pytest.mark.parametrize("picture", [preview, clipped])
 def test_the_picture_of_a_large_value_is_made_at_once(picture, value):
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(picture(value)) <= 200
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
@@ -37,6 +38,8 @@ OPENS = {
     "blaze/core/remember/database.py": "the table of mounts; a new empty file that SQLite has not seen yet",
     "blaze/core/remember/instances.py": "the lock files of the schedulers, below instances/",
     "blaze/daemon/address.py": "daemon.tcp, and directories on the way to a socket",
+    "blaze/daemon/leashed.py": "what the daemon of a test writes, and its log files",
+    "blaze/daemon/leashed.py": "log/start.log and the log files, of the daemon of a test",
     "blaze/daemon/owner.py": "daemon.lock",
     "blaze/daemon/recorded.py": "definitions.json",
     "blaze/daemon/readiness.py": "the null device, and a pipe to who has started the daemon",
@@ -81,8 +84,9 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _nodes(path: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(path.read_bytes(), filename=str(path)))
+@lru_cache(maxsize=None)
+def _nodes(path: Path) -> Tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_bytes(), filename=str(path))))
 
 
 def _everything() -> Iterator[Path]:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blaze import Schedule, ValidationError
+from blaze.core.when import schedule as schedule_module
 from blaze.core.when.calendar import WallClock
 from blaze.core.when.cron import read
 
@@ -449,8 +450,15 @@ def test_the_end_of_the_calendar_is_told() -> None:
         Schedule.parse("0 0 1 1 *", "UTC").next_after(datetime(9998, 6, 1, tzinfo=UTC))
 
 
-def test_more_times_than_anyone_can_mean_are_refused() -> None:
-    with pytest.raises(OverflowError, match="more than 1000000"):
+def test_more_times_than_anyone_can_mean_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert schedule_module.MAX_MANY == 1_000_000
+    monkeypatch.setattr(schedule_module, "MAX_MANY", 1_000)
+    second = timedelta(seconds=1)
+    begin, every_second = datetime(2026, 1, 1, tzinfo=UTC), Schedule.parse("* * * * * *", "UTC")
+    assert len(every_second.between(begin, begin + 1_000 * second)) == 1_000
+    with pytest.raises(OverflowError, match="more than 1000 "):
+        every_second.between(begin, begin + 1_001 * second)
+    with pytest.raises(OverflowError, match="more than 1000 "):
         Schedule.parse("* * * * * *", "UTC").between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2126, 1, 1, tzinfo=UTC))
 
 

@@ -924,10 +924,10 @@ def chain_of(count):
 @pytest.fixture(scope="module")
 def chain():
     """A sequence of ten thousand steps in a row."""
-    started = time.perf_counter()
+    started = time.process_time()
     sequence = chain_of(MANY)
     sequence.validate()
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     return sequence
 
 
@@ -964,7 +964,7 @@ def test_five_thousand_cycles_are_told_in_part(blocks):
 
 
 def test_ten_thousand_faults_are_told_within_a_moment(blocks):
-    started = time.perf_counter()
+    started = time.process_time()
     sequence = sequence_of(
         blocks,
         *(Step("nothin", [f"t{n}"], {"x": f"@u{n}"}, name=f"s{n}") for n in range(MANY // 4)),
@@ -974,7 +974,7 @@ def test_ten_thousand_faults_are_told_within_a_moment(blocks):
         sequence.validate()
     assert len(caught.value.errors) == MANY
     assert len(str(caught.value)) > MANY
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_the_parameters_of_a_run_are_checked_for_the_steps_that_they_are_for(chain):
