@@ -80,7 +80,10 @@ def _statements(code: str) -> List[ast.stmt]:
         for node in ast.walk(ast.parse(code))
         if (isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Await)))
         or isinstance(node, ast.AugAssign)
-        or (isinstance(node, ast.Assign) and all(isinstance(one, (ast.Attribute, ast.Subscript)) for one in node.targets))
+        or (
+            isinstance(node, ast.Assign)
+            and all(isinstance(one, (ast.Attribute, ast.Subscript)) for one in node.targets)
+        )
     ]
 
 

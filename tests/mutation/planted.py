@@ -159,7 +159,7 @@ WHERE id = ?""",
     Bug(
         "a file has its name before it is whole",
         "core/remember/codec.py",
-        "aside = folder / f\".{name}.{os.getpid()}.part\"",
+        'aside = folder / f".{name}.{os.getpid()}.part"',
         "aside = target",
         JOURNAL,
     ),
@@ -243,7 +243,7 @@ WHERE id = ?""",
     Bug(
         "a queued run is taken by everybody",
         "core/remember/ticks.py",
-        "SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL \"\n"
+        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "\n'
         '                    f"AND reason = ? AND {IS_OPEN}",\n'
         "                    (owner, deadline(seq_id), key, QUEUED),",
         'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n'

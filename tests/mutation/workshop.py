@@ -14,7 +14,17 @@ from typing import Iterator, List, Mapping, Sequence, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the tests need; nothing else is copied.
-PARTS = ("blaze", "tests", "examples", "benchmarks", "docs", "pytest_blaze.py", "pyproject.toml", "README.md", "Makefile")
+PARTS = (
+    "blaze",
+    "tests",
+    "examples",
+    "benchmarks",
+    "docs",
+    "pytest_blaze.py",
+    "pyproject.toml",
+    "README.md",
+    "Makefile",
+)
 
 
 class Verdict(str, Enum):
