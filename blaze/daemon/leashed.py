@@ -64,7 +64,8 @@ class LeashedDaemon(RemoteScheduler):
     :param loop_interval: seconds between two looks for what other processes have changed.
     :param grace: seconds that running blocks get when it is stopped.
 
-    It serves when this returns. Raises what keeps a daemon from starting, such as a :class:`ValidationError` of its definition.
+    It serves when this returns. Raises what keeps a daemon from starting, such as a :class:`ValidationError`
+    of its definition.
     Besides :meth:`kill`, :meth:`restart`, :meth:`log` and :meth:`inspect` it is what ``get_or_create_scheduler``
     gives to a process that has no scheduler of its own. Time is real, and no faults reach it.
     """

@@ -14,7 +14,7 @@ import pytest
 
 from blaze import Blaze, BlockStatus, RunStatus
 from blaze.core.ground.filelock import try_lock
-from blaze.core.remember import codec, ticks
+from blaze.core.remember import codec, recovery, ticks
 from blaze.core.remember.schema import step_key
 from blaze.testing import Faults
 from tests.integration.timed import Timed, history, job, sql
@@ -89,6 +89,37 @@ def test_the_second_output_of_a_step_is_refused_and_the_first_stays(recorded, ca
     )
     assert "the database refused an entry" in caplog.text
     assert step_key(key, 0) == before[1][0][0]
+
+
+# ---------------------------------------------------------------------- whose rows they are
+
+
+@pytest.fixture
+def three_runs(recorded):
+    """Of three runs with keys in a row the middle one: nothing is recorded of it but that it is open."""
+    scheduler, first = recorded
+    for _ in range(2):
+        scheduler.run("seq")
+    sql(scheduler, "UPDATE runs SET status = 'PENDING', owner = NULL WHERE id = ?", first + 1)
+    sql(scheduler, "DELETE FROM steps WHERE id = ?", step_key(first + 1, 0))
+    sql(scheduler, "UPDATE steps SET status = 'FAILED', attempts = 7")
+    yield scheduler, first + 1
+    sql(scheduler, "UPDATE runs SET status = 'COMPLETED'")
+
+
+def test_the_steps_of_a_run_are_no_steps_of_the_runs_beside_it(three_runs):
+    scheduler, key = three_runs
+    journal = scheduler._open().journal
+    assert recovery.load_steps(journal, key) == {}
+    assert [step.attempts for step in recovery.load_steps(journal, key + 1).values()] == [7]
+
+
+def test_a_run_that_is_cancelled_has_not_failed_because_the_runs_beside_it_have(three_runs):
+    scheduler, key = three_runs
+    ((run_id,),) = sql(scheduler, "SELECT run_id FROM runs WHERE id = ?", key)
+    assert recovery.cancel_elsewhere(scheduler._open().journal, run_id, "cancelled_by_user", 1.0)
+    assert scheduler.state.find_run(run_id).status is RunStatus.CANCELLED
+    assert [status for (status,) in sql(scheduler, "SELECT status FROM steps")] == ["FAILED", "CANCELLED", "FAILED"]
 
 
 # ---------------------------------------------------------------------- claims

@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=30, metavar="N", help="mutations of a module (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="draws them (%(default)s)")
     parser.add_argument("--minutes", type=float, metavar="M", help="stop after so long, to be continued")
+    parser.add_argument("--again", action="store_true", help="try once more what survived")
     parser.add_argument("what", choices=("planted", "random", "report"))
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> int:
     from . import campaign
 
     if options.what == "random":
-        campaign.go_on(options.directory, options.names, options.sample, options.seed, options.minutes)
+        campaign.go_on(options.directory, options.names, options.sample, options.seed, options.minutes, options.again)
     return campaign.report(options.directory, options.names)
 
 

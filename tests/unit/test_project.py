@@ -9,7 +9,7 @@ import importlib.util
 import os
 import re
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
@@ -38,7 +38,6 @@ OPENS = {
     "blaze/core/remember/database.py": "the table of mounts; a new empty file that SQLite has not seen yet",
     "blaze/core/remember/instances.py": "the lock files of the schedulers, below instances/",
     "blaze/daemon/address.py": "daemon.tcp, and directories on the way to a socket",
-    "blaze/daemon/leashed.py": "what the daemon of a test writes, and its log files",
     "blaze/daemon/leashed.py": "log/start.log and the log files, of the daemon of a test",
     "blaze/daemon/owner.py": "daemon.lock",
     "blaze/daemon/recorded.py": "definitions.json",
@@ -103,7 +102,7 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nodes(path: Path) -> Tuple[ast.AST, ...]:
     return tuple(ast.walk(ast.parse(path.read_bytes(), filename=str(path))))
 
