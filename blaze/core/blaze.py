@@ -23,12 +23,9 @@ from typing import (
 
 from .block import BlazeBlock
 from .ground.clock import Clock
-from .ground.errors import BlazeError, Fault, NotFound, ValidationError
-from .ground.names import name_fault
+from .ground.errors import BlazeError, NotFound
 from .lifetimes import drop, remember
 from .seq import BlazeSequence, SubmitSequenceData
-from .what.checker import shown
-from .what.options import DURABILITIES, check_choice, check_count, check_delay, executor_faults
 
 # What runs and records is imported when a scheduler is first used: a program that only
 # declares blocks and sequences, or asks for --help, does not pay for it.
@@ -119,6 +116,8 @@ class Blaze:
         on_late: Optional[Callable[[RunEvent], None]] = None,
         probe: Optional[Probe] = None,
     ) -> None:
+        from .scheduler_arguments import check_arguments
+
         hooks = {
             "on_run_start": on_run_start,
             "on_run_end": on_run_end,
@@ -127,7 +126,7 @@ class Blaze:
             "on_skip": on_skip,
             "on_late": on_late,
         }
-        _check_arguments(
+        check_arguments(
             blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, misfire_grace, executors, name,
             durability, hooks,
         )  # fmt: skip
@@ -369,14 +368,9 @@ class Blaze:
     @property
     def jobs(self) -> List[JobRecord]:
         """All jobs, by id; ``state.jobs(...)`` gives them in pages, and some of them."""
-        found: List[JobRecord] = []
-        cursor: Optional[str] = None
-        while True:
-            page = self.state.jobs(limit=1000, cursor=cursor)
-            found += page.items
-            cursor = page.next
-            if cursor is None:
-                return found
+        from .jobs import all_jobs
+
+        return all_jobs(self.state)
 
     def _tell_skipped(self, session: Session, skipped: List[SkippedTicks]) -> None:
         if session.engine.herald is not None:
@@ -536,33 +530,3 @@ def _wake(session: Session) -> None:
     """Jobs have changed: the ticker looks at them now."""
     if session.ticker is not None:
         session.ticker.wake()
-
-
-def _check_arguments(
-    blocks: Any, sequences: Any, max_workers: Any, loop_interval: Any, grace: Any, max_recoveries: Any,
-    misfire_grace: Any, executors: Any, name: Any, durability: Any, hooks: Mapping[str, Any],
-) -> None:  # fmt: skip
-    whats = [
-        None
-        if blocks is None or isinstance(blocks, BlazeBlock)
-        else f"blaze_blocks is a BlazeBlock, got {shown(blocks)}",
-        None
-        if sequences is None or isinstance(sequences, BlazeSequence)
-        else f"sequences is a BlazeSequence, got {shown(sequences)}",
-        check_count("max_workers", max_workers) or (None if max_workers else "max_workers is at least 1, got 0"),
-        check_delay("loop_interval", loop_interval),
-        check_delay("grace", grace),
-        check_count("max_recoveries", max_recoveries),
-        None if name is None else name_fault(name),
-        check_delay("misfire_grace", misfire_grace),
-        check_choice("durability", durability, DURABILITIES),
-        *executor_faults(executors),
-        *(
-            f"{hook} is a function of one argument, got {shown(function)}"
-            for hook, function in hooks.items()
-            if function is not None and not callable(function)
-        ),
-    ]
-    faults = [Fault("Blaze()", what) for what in whats if what]
-    if faults:
-        raise ValidationError(faults, "Blaze()")

@@ -7,6 +7,7 @@ the ticker calls it.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
@@ -34,6 +35,8 @@ BATCH = 256
 MANY = 8
 #: Seconds by which a tick may be late and still be fired as it was prepared beforehand.
 FORESIGHT = 0.5
+#: Real seconds that firing takes at most, as a rule: in any case, and more for each tick.
+FIRING, FIRING_EACH = 0.001, 0.000025
 #: Jobs kept at hand with their plans.
 PREPARED = 4096
 
@@ -68,6 +71,10 @@ class Foreseen(NamedTuple):
         """Whether it has come as foreseen."""
         in_time = now - due.next_at <= FORESIGHT
         return in_time and self.due == due and (self.next_at is None or self.next_at > now)
+
+
+class _TooEarly(Exception):
+    """The clock was set back while the instant was waited for: nothing was fired."""
 
 
 class Batch:
@@ -158,11 +165,22 @@ class Firing:
                     planned = Planned(prepared, run, self._make(prepared, run))
                     self._foreseen[due.key] = Foreseen(due, decision.next_at, planned)
 
-    def fire(self) -> Batch:
-        """Claim some of what is due. Raises :class:`StateError` if nothing can be written: nothing is lost."""
+    @property
+    def effort(self) -> float:
+        """Seconds that it takes to fire what was foreseen."""
+        return FIRING + FIRING_EACH * len(self._foreseen)
+
+    def fire(self, tick: float = -math.inf) -> Batch:
+        """Claim some of what is due. Raises :class:`StateError` if nothing can be written: nothing is lost.
+
+        :param tick: an instant that is about to come. What is due then is claimed under the write
+            lock by the time it comes, and committed when it has: nobody can change anything in between.
+        """
         batch = Batch()
         try:
-            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch))
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch, tick))
+        except _TooEarly:
+            return Batch()
         finally:
             self._foreseen.clear()
         return batch
@@ -207,9 +225,10 @@ class Firing:
 
     # ------------------------------------------------------------------ inside the transaction
 
-    def _decide(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
+    def _decide(self, cursor: sqlite3.Cursor, batch: Batch, tick: float) -> None:
         # Not before: the lock may have been waited for.
-        now = batch.at = self._session.clock.time()
+        clock = self._session.clock
+        now = batch.at = max(tick, clock.time())
         batch.paused = ticks.holds(cursor)
         if batch.paused:
             return
@@ -242,6 +261,8 @@ class Firing:
         batch.fired = [(planned, key) for planned, key in zip(batch.planned, keys) if key is not None]
         ticks.insert_skipped(cursor, batch.skipped, now)
         ticks.move(cursor, moves)
+        if moves and not clock.sleep_until(tick, 2 * self.effort):
+            raise _TooEarly
 
     def _carry_out(
         self, cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision, now: float, batch: Batch

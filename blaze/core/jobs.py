@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, FrozenSet, Iterable, List, Tuple, Union
+from typing import TYPE_CHECKING, Any, FrozenSet, Iterable, List, Tuple, Union
 
 from .firing import passed_until, timing_of
 from .ground.errors import BlazeError, Fault, ValidationError
@@ -17,6 +17,9 @@ from .session import Session
 from .submitting import auto_start_job, new_jobs
 from .when.decisions import first_tick
 from .when.schedule import Schedule
+
+if TYPE_CHECKING:
+    from .state import StateManager
 
 #: Seconds for which a due tick of a job that is submitted again unchanged may still be fired.
 PATIENCE = 5.0
@@ -90,4 +93,14 @@ def start_anew(session: Session, sequences: BlazeSequence, known: FrozenSet[str]
         session.ticker.reconsider()
 
 
-__all__ = ["check", "resume", "start_automatically", "submit"]
+def all_jobs(state: StateManager) -> List[JobRecord]:
+    """Every job, by id."""
+    page = state.jobs(limit=1000)
+    found = list(page.items)
+    while page.next is not None:
+        page = state.jobs(limit=1000, cursor=page.next)
+        found += page.items
+    return found
+
+
+__all__ = ["all_jobs", "check", "resume", "start_automatically", "submit"]

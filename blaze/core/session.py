@@ -153,7 +153,12 @@ class Session:
 
     def is_busy(self, blocks: bool = True) -> bool:
         """Whether anything is in hand that needs no time to pass; see :class:`Busy`."""
-        return self.engine.is_busy(blocks) or not (self.ticker is None or self.ticker.idle)
+        ticker = self.ticker
+        if ticker is None:
+            return self.engine.is_busy(blocks)
+        # As in the engine: what the ticker has when it is asked first the workers may have when they are asked.
+        rounds = ticker.rounds
+        return not ticker.idle or self.engine.is_busy(blocks) or not ticker.idle or ticker.rounds != rounds
 
     def is_watching(self) -> bool:
         """Whether runs go on, which are looked after as time passes."""

@@ -9,6 +9,7 @@ becomes of it is decided in ``firing``.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from typing import TYPE_CHECKING, Optional, Set, Tuple
@@ -20,7 +21,7 @@ from .ground.errors import StateError
 if TYPE_CHECKING:
     from .do.events import Herald
     from .do.run import Run
-    from .firing import Batch, Firing
+    from .firing import Firing
     from .seq import BlazeSequence
     from .session import Session
 
@@ -73,9 +74,12 @@ class Ticker:
         self._file_version: Optional[Tuple[int, int]] = None
         #: Owners of open runs that had no lock file at the last look.
         self._orphans: Set[str] = set()
-        #: The instant whose ticks were prepared for.
+        #: The instant whose ticks were prepared for, and the one that was fired ahead of its time.
         self._foreseen: Optional[float] = None
+        self._hurried: Optional[float] = None
         self._busy = True
+        #: How often it has woken.
+        self.rounds = 0
         #: Whether all ticks are held back.
         self.paused = session.engine.pool.held
         #: When the next tick is due, in epoch seconds, as of the last look.
@@ -153,6 +157,7 @@ class Ticker:
             self._clock.wait(self._event, None, self._loop_interval)
         while not self._closed:
             self._busy = True
+            self.rounds += 1
             self._event.clear()
             try:
                 due_in = self.turn()
@@ -204,12 +209,15 @@ class Ticker:
             if self.next_due is None:
                 return None
             if self.next_due <= now:
-                batch = firing.fire()
-                if batch.paused:
-                    self._hold(True)
-                self._carry_on(firing, batch)
-            elif not many or self._foreseen == self.next_due:
+                self._fire(firing)
+            elif not many or self._hurried == self.next_due:
                 return self.next_due - now
+            elif self._foreseen == self.next_due:
+                begin = self.next_due - self._clock.head_start(firing.effort)
+                if now < begin:
+                    return begin - now
+                self._hurried = self.next_due
+                self._fire(firing, self.next_due)
             elif self.next_due - LEAD > now:
                 return self.next_due - LEAD - now
             else:
@@ -218,8 +226,11 @@ class Ticker:
         self.next_due = None
         return None
 
-    def _carry_on(self, firing: Firing, batch: Batch) -> None:
-        """Start what was fired, before anything else: it is recorded as started by us."""
+    def _fire(self, firing: Firing, tick: float = -math.inf) -> None:
+        batch = firing.fire(tick)
+        if batch.paused:
+            self._hold(True)
+        # Before anything else: it is recorded as started by us.
         started = firing.start(batch)
         if self._herald is not None:
             for run in started:

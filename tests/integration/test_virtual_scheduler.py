@@ -104,3 +104,30 @@ def test_the_story_of_a_recorded_failure_has_its_arguments_and_its_log(bench, bl
     assert "  x clean  FAILED\n  - load   SKIPPED (upstream_failed)  <- clean" in told
     assert "step 'clean', attempt 1: ValueError: bad row\n  arguments: rows=[1, 2, 3]" in told
     assert "log of step 'clean':\n    WARNING blaze.run.etl.clean: three rows" in told
+
+
+@pytest.mark.parametrize("giver", ["ticker", "timekeeper", "scribe", "herald"])
+@pytest.mark.parametrize("when", ["before it is asked", "and is at rest again"])
+def test_work_that_goes_from_hand_to_hand_meanwhile_is_seen(bench, blaze_scheduler, monkeypatch, giver, when):
+    """Else time goes on with a run that was just started, now and then."""
+    scheduler = blaze_scheduler(bench.sequences, on_run_end=lambda event: None)
+    scheduler.run("seq")
+    scheduler.clock.settle()
+    session = scheduler._session
+    engine = session.engine
+    places = {"ticker": session.ticker, "timekeeper": engine.timekeeper, "herald": engine.herald}
+    place = places.get(giver, engine.timekeeper._scribe)
+    busy = {"ticker": "_busy", "timekeeper": "looking", "scribe": "_active", "herald": "_telling"}[giver]
+    rests = engine.pool.rests
+    assert not session.is_busy()
+
+    def hand_over(blocks):
+        # The workers rest when they are looked at, and get something to do at that very instant.
+        found = rests(blocks)
+        place.rounds += when != "before it is asked"
+        setattr(place, busy, False)
+        return found
+
+    monkeypatch.setattr(engine.pool, "rests", hand_over)
+    setattr(place, busy, when == "before it is asked")
+    assert session.is_busy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from datetime import datetime, timedelta, timezone
 from functools import cache, lru_cache
@@ -42,6 +43,12 @@ ZONES = [
     ("Asia/Pyongyang", 2018),
     ("Europe/Istanbul", 2016),
     ("Pacific/Kwajalein", 1993),
+    ("Pacific/Chatham", 2024),
+    ("Africa/Cairo", 2023),
+    ("Africa/Casablanca", 2024),
+    ("America/Caracas", 2007),
+    ("Antarctica/Casey", 2010),
+    ("Asia/Gaza", 2023),
     ("UTC", 2026),
 ]
 
@@ -341,8 +348,10 @@ def test_known_answers(text: str, zone: str, after: Optional[str], expected: Opt
         ("1,,2 * * * *", "nothing between two commas"),
         (",1 * * * *", "nothing between two commas"),
         ("5-5 * * * *", "'5-5' is a range of one; write '5'"),
-        ("* 22-2 * * *", "runs backwards; write two ranges, '22-23,0-2'"),
-        ("* * * * sat-mon", "runs backwards; write two ranges, 'sat-sat,sun-mon'"),
+        ("* 22-2 * * *", "runs backwards; write '22-23,0-2'"),
+        ("* * * * sat-mon", "runs backwards; write 'sat,sun-mon'"),
+        ("* 23-0 * * *", "runs backwards; write '23,0'"),
+        ("* * * 12-2 *", "runs backwards; write '12,1-2'"),
         ("* * * foo *", "'foo' is no number or a name such as 'jan'"),
         ("-5 * * * *", "is no number"),
         ("+5 * * * *", "is no number"),
@@ -381,6 +390,18 @@ def test_what_is_no_schedule_is_refused_quickly_with_the_field_and_the_reason(te
         Schedule.parse(text, "UTC")
     assert told in str(caught.value)
     assert time.process_time() - start < 1.0  # R18 allows that much; a scan of fifty years took longer
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5-5 0 * * *", "0 23-0 * * *", "50-10 0 * * *", "0 0 1 12-2 *", "0 0 1 dec-jan *", "0 0 * * sat-mon",
+     "0 0 * * fri-1", "0 0 31-1 * *"],
+)  # fmt: skip
+def test_what_is_to_be_written_instead_is_taken(text: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        Schedule.parse(text, "UTC")
+    wrong, right = re.search(r": '(\S+)' (?:is|runs) .*write '(\S+)'", str(refusal.value)).groups()  # type: ignore[union-attr]
+    assert Schedule.parse(text.replace(wrong, right), "UTC")
 
 
 def test_all_fields_that_are_wrong_are_told_at_once() -> None:

@@ -119,6 +119,8 @@ class Herald:
         self._thread: Optional[threading.Thread] = None
         self._telling = False
         self._closed = False
+        #: How often its thread has woken.
+        self.rounds = 0
         #: How often a hook failed.
         self.failures = 0
 
@@ -177,6 +179,7 @@ class Herald:
     def _main(self) -> None:
         while True:
             self._telling = True
+            self.rounds += 1
             while self._news:
                 hook, make, about = self._news.popleft()
                 try:

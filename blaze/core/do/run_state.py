@@ -94,7 +94,7 @@ class RunState:
         self.reason: Optional[str] = None
         self.output: Any = None
         self.ending = Ending(self.lock)
-        self.log = RunLog()
+        self.log = RunLog(recorded=engine.recorder is not None)
         #: What a running step hands its log records to.
         self.on_log = self.log.keep if engine.keeps_logs else None
         #: Whether the database has been told that the run runs.

@@ -46,6 +46,8 @@ class Scribe:
         self._tidy_at: Optional[float] = None
         #: Whether there was more to tidy up than was done at once.
         self.has_more = False
+        #: How often it has woken.
+        self.rounds = 0
         #: How often it failed and went on, and of what last.
         self.deaths = 0
         self.last_death: Optional[str] = None
@@ -97,6 +99,7 @@ class Scribe:
         while not self._closed:
             self._wanted.wait()
             self._active = True
+            self.rounds += 1
             self._wanted.clear()
             try:
                 self._record_outcomes()

@@ -54,7 +54,12 @@ UPDATE runs SET status = ?, reason = ?, started_at = ?, ended_at = ?, seconds = 
                 preview = ?, error = ?
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
-#: The same of one that went well and has no output, as most have none.
+#: The same of one that went well, with an output that stands in its row.
+RUN_COMPLETED_INLINE = f"""
+UPDATE runs SET status = 'COMPLETED', reason = NULL, started_at = ?, ended_at = ?, seconds = ?, output = ?, preview = ?
+WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
+
+#: The same without an output.
 RUN_COMPLETED = f"""
 UPDATE runs SET status = 'COMPLETED', reason = NULL, started_at = ?, ended_at = ?, seconds = ?
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
@@ -283,7 +288,8 @@ class Recorder:
     ) -> None:
         """The end of a run."""
         inline, spilled, shown = None, None, None
-        if output is None and error is None and reason is None and status is RunStatus.COMPLETED:
+        plain = error is None and reason is None and status is RunStatus.COMPLETED
+        if output is None and plain:
             self._pending.append((RUN_COMPLETED, (started_at, ended_at, seconds, key), token))
             return
         if output is not None:
@@ -293,6 +299,10 @@ class Recorder:
                     data = pickled(output)
                 except NotStorable:
                     data = b""
+                if plain and 0 < len(data) <= SMALL:
+                    ended = (started_at, ended_at, seconds, bytearray(data), shown, key)
+                    self._pending.append((RUN_COMPLETED_INLINE, ended, token))
+                    return
                 if len(data) <= INLINE_LIMIT:
                     inline = data or None
                 else:
