@@ -25,7 +25,8 @@ def go_on(
     workshop = Workshop(directory / "random")
     for module in _chosen(names):
         file = f"core/{module}.py"
-        code = (ROOT / "blaze" / file).read_text(encoding="utf-8")
+        # As it was copied: the project may change meanwhile.
+        code = (workshop.directory / "blaze" / file).read_text(encoding="utf-8")
         known = _load(directory, module, code)
         done = {key for key, one in known.items() if not (again and _is_open(module, one))}
         left = [mutant for mutant in sample(code, number, seed) if mutant.key not in done]

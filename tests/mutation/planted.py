@@ -204,25 +204,25 @@ WHERE id = ?""",
     Bug(
         "a tick is claimed without a transaction",
         "core/firing.py",
-        "self._session.journal.transaction(lambda cursor: self._decide(cursor, batch))",
-        "self._session.journal.look(lambda cursor: self._decide(cursor, batch))",
+        "self._session.journal.transaction(lambda cursor: self._decide(cursor, batch, tick))",
+        "self._session.journal.look(lambda cursor: self._decide(cursor, batch, tick))",
         ("integration/test_shared_state.py",),
     ),
     Bug(
         "what is due is read before the transaction",
         "core/firing.py",
         """\
-            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch))
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch, tick))
 """,
         """\
-            journal, seen = self._session.journal, self._session.clock.time()
+            journal, seen = self._session.journal, max(self._session.clock.time(), tick)
             found = ticks.due_until(journal, seen, BATCH, self.knows)
             class Seen:
                 def __getattr__(self, name):
                     return (lambda *rest: found) if name == "due_jobs" else getattr(ticks, name)
             space = dict(type(self)._decide.__globals__, ticks=Seen())
             decide_on = type(lambda: 0)(type(self)._decide.__code__, space)
-            journal.transaction(lambda cursor: decide_on(self, cursor, batch))
+            journal.transaction(lambda cursor: decide_on(self, cursor, batch, tick))
 """,
         JOURNAL,
     ),
