@@ -20,7 +20,7 @@ demo: .venv/.run  ## run the weather example
 	@$(BIN)/python examples/weather/run.py
 
 test: .venv/.test  ## run the tests (minutes: make slow)
-	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist worksteal $(ARGS)
 
 slow: .venv/.fuzz  ## run the long campaigns: kills, faults, load
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,7 +1,7 @@
 """A daemon that does not outlive the process which started it: what a test needs.
 
-It reads from a pipe of which only its starter has the other end. The end of that pipe, which
-comes however the starter dies, kills the daemon and what its blocks have started.
+It waits at a pipe of which its starter has the other end. The end of that pipe, which comes
+however the starter dies, kills the daemon and what its blocks have started.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ PATIENCE = 60.0
 LOOP_INTERVAL = 0.25
 #: Seconds that running blocks get when it is stopped.
 GRACE = 1.0
+#: Seconds between two looks whether its parent lives.
+LOOK_FOR_PARENT = 1.0
 #: Lines of its log that a failed test's report shows.
 LINES_SHOWN = 200
 #: The file below ``log/`` that gets what is written to stdout and stderr until it serves.
@@ -207,11 +209,17 @@ class LeashedDaemon(RemoteScheduler):
 
 
 def wear(descriptor: int) -> None:
-    """Let this process and its group be killed when the other end of a pipe is closed."""
+    """Let this process and its group be killed when the other end of a pipe is closed, or its parent dies.
+
+    The latter since what a test has forked may hold the other end for longer than the test's process lives.
+    """
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.read(descriptor, 1):
-            pass
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while not selector.select(LOOK_FOR_PARENT) and os.getppid() == parent:
+                pass
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import List
 
 import pytest
 
@@ -60,8 +61,21 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def begin(folder: Path, tests: str, *options: str) -> subprocess.Popen[bytes]:
-    """Pytest on tests that hang, once the daemon of the first is at work."""
+#: Seconds for the start of pytest, a worker and a daemon, on a machine that has much else to do.
+START = 60.0
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """A function that starts pytest on tests that hang; it returns when the daemon of the first is at work."""
+    begun: List[subprocess.Popen[bytes]] = []
+    yield lambda tests, *options: begin_in(tmp_path, begun, tests, *options)
+    for process in begun:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def begin_in(folder: Path, begun: List[subprocess.Popen[bytes]], tests: str, *options: str) -> subprocess.Popen[bytes]:
     (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     (folder / "test_etl.py").write_text(HEAD + HELD + tests, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
@@ -73,7 +87,8 @@ def begin(folder: Path, tests: str, *options: str) -> subprocess.Popen[bytes]:
             stdout=told,
             stderr=subprocess.STDOUT,
         )
-    wait_until(lambda: (folder / "ready").exists() or process.poll() is not None, "that the daemon is at work")
+    begun.append(process)
+    wait_until(lambda: (folder / "ready").exists() or process.poll() is not None, "that the daemon is at work", START)
     assert process.poll() is None, (folder / "told").read_text()
     return process
 
@@ -85,25 +100,44 @@ def assert_all_gone(folder: Path) -> None:
     wait_until(lambda: not is_alive(program), "the end of what a block has started")
 
 
-def test_a_pytest_that_is_killed_takes_its_daemon_with_it(tmp_path):
-    process = begin(tmp_path, HANGS)
+def test_a_pytest_that_is_killed_takes_its_daemon_with_it(tmp_path, begin):
+    process = begin(HANGS)
     process.kill()
     process.wait(PATIENCE)
     assert_all_gone(tmp_path)
 
 
-def test_a_worker_of_xdist_that_is_killed_takes_its_daemon_with_it(tmp_path):
+def test_it_does_not_wait_for_what_the_test_has_forked_and_left_behind(tmp_path, begin):
+    fork = """
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    (HERE / "forked").write_text(str(child))
+    """
+    first, _, last = HANGS.partition(".trigger")
+    tests = f"{first.replace('    blaze_daemon', '    daemon = blaze_daemon')}{fork}daemon.trigger{last}"
+    process = begin(tests)
+    process.kill()
+    process.wait(PATIENCE)
+    try:
+        assert_all_gone(tmp_path)
+    finally:
+        os.kill(int((tmp_path / "forked").read_text()), signal.SIGKILL)
+
+
+def test_a_worker_of_xdist_that_is_killed_takes_its_daemon_with_it(tmp_path, begin):
     tests = HANGS.replace("    blaze_daemon(", "    (HERE / 'worker').write_text(str(os.getpid()))\n    blaze_daemon(")
-    process = begin(tmp_path, tests, "-n", "1", "--max-worker-restart", "0")
+    process = begin(tests, "-n", "1", "--max-worker-restart", "0")
     os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
     assert_all_gone(tmp_path)
-    process.wait(PATIENCE)
+    process.wait(START)
 
 
-def test_ctrl_c_and_the_end_of_a_test_that_failed_end_its_daemon(tmp_path):
-    process = begin(tmp_path, HANGS)
+def test_ctrl_c_and_the_end_of_a_test_that_failed_end_its_daemon(tmp_path, begin):
+    process = begin(HANGS)
     process.send_signal(signal.SIGINT)
-    process.wait(PATIENCE)
+    process.wait(START)
     assert "KeyboardInterrupt" in (tmp_path / "told").read_text()
     assert_all_gone(tmp_path)
 
