@@ -73,18 +73,13 @@ class _Line(NamedTuple):
 
 def list_sequences(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
-    from ..core.status_report import SequenceStatus
+    from ..core.status_report import lines_of
 
     declared = _declared(args, console)
     recorded: Dict[str, SequenceStatus] = {}
     with reading_if_any(args, console) as state:
         if state is not None:
-            known = {summary.seq_id: summary for summary in state.sequences()}
-            ticks = state.next_ticks()
-            recorded = {
-                seq_id: SequenceStatus.of(seq_id, known.get(seq_id), ticks.get(seq_id, (0, None)))
-                for seq_id in {*known, *ticks}
-            }
+            recorded = {line.seq_id: line for line in lines_of(state.overview())}
     lines = [_Line(seq_id, declared.get(seq_id), recorded.get(seq_id)) for seq_id in sorted({*declared, *recorded})]
     if console.json:
         console.document({"sequences": [line.to_dict() for line in lines]})

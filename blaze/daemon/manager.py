@@ -218,7 +218,9 @@ def update_jobs(
     directory = _directory(state_dir)
     module = [value for value in sys._getframe(1).f_globals.values() if isinstance(value, BlazeSequence)]
     known = module if sequences is None else [sequences, *module]
-    if owner_of(directory) is not None:
+    owner = owner_of(directory)
+    # If it is this process, its definition is being loaded: a daemon that waits for itself would wait for ever.
+    if owner is not None and owner.pid != os.getpid():
         try:
             with connect(directory, _joined(known)) as remote:
                 return remote.submit(given)

@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
 
 from ..core.blaze import Blaze
+from ..core.ground.capture import let_info_through
 from ..core.ground.errors import BlazeError
 from ..core.ground.own_log import OwnLog
 from ..core.logger import BlazeLogger
@@ -86,6 +87,7 @@ def run_daemon(settings: Settings, readiness: Readiness, console: bool = True) -
     except BaseException:
         lock.undo()
         raise
+    let_info_through()  # after the definition, which may have set up logging itself
     with _logging(logger):
         _warn_of(loaded)
         told = {**settings._asdict(), "state_dir": str(settings.state_dir)}

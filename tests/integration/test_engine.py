@@ -1788,3 +1788,23 @@ def test_a_stream_of_short_runs_is_pruned_while_it_flows(bench, tmp_path, monkey
         while made < 100 or scheduler._session.journal.read("SELECT count(*) FROM runs")[0][0] > made // 2:
             assert scheduler.run("seq").ok and time.monotonic() < end
             made += 1
+
+
+def test_when_a_run_has_ended_the_rows_of_all_its_steps_are_there(bench):
+    """Also in memory, where nobody waits for a commit: the preview of an output is a matter of its repr()."""
+    ended = threading.Event()
+
+    class Slow:
+        def __repr__(self):
+            ended.wait(0.2)
+            return "slow"
+
+    bench.step("slow", Slow)
+    bench.step("last", lambda: wait_until(lambda: handle._run.status_of(0) is BlockStatus.COMPLETED))
+    bench.sequence(lambda context: None)
+    with Blaze(sequences=bench.sequences, durability="memory", on_run_end=lambda event: ended.set()) as scheduler:
+        scheduler.pause()
+        handle = scheduler.trigger("seq")
+        scheduler.resume()
+        handle.result(PATIENCE)
+        assert [step.status for step in scheduler.state.steps(handle.run_id)] == [BlockStatus.COMPLETED] * 2

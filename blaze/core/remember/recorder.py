@@ -72,6 +72,15 @@ RUN_ENDED_BY_RULE = f"""
 UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = COALESCE(?, CAST(strftime('%s', 'now') AS REAL))
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
+#: The steps of a run that ends while nobody has it in hand: its key, the key of its first step, reason.
+OPEN_STEPS_CANCELLED = """
+WITH RECURSIVE places (step) AS (
+    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?)
+)
+INSERT INTO steps (id, status, reason, attempts) SELECT ? + step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
+ON CONFLICT (id) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
+WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
+
 RUNS_RELEASED = f"""
 UPDATE runs SET owner = NULL WHERE owner = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
@@ -277,9 +286,12 @@ class Recorder:
         """Nothing of the run starts any more, also after a crash."""
         self._pending.append((RUN_HALTED, (reason, key), None))
 
-    def end_by_rule(self, key: int, status: RunStatus, reason: str, error: str, at: Optional[float] = None) -> None:
+    def end_by_rule(
+        self, key: int, status: RunStatus, reason: str, error: str, at: Optional[float] = None, token: Any = None
+    ) -> None:
         """The end of a run that was not carried on; ``at``: epoch seconds, None for now."""
-        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), at, key), None))
+        self._pending.append((OPEN_STEPS_CANCELLED, (key, step_key(key, 0), reason), None))
+        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), at, key), token))
 
     def run_ended(
         self,
