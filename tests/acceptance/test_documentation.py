@@ -187,6 +187,17 @@ def test_the_navigation_has_every_page_of_the_manual_once() -> None:
     assert sorted(listed) == sorted(page.name for page in PAGES if page.parent == MANUAL)
 
 
+def test_the_built_manual_loads_nothing_from_other_hosts() -> None:
+    """Fonts, scripts, styles, pictures, and what the theme would fetch for a repository or a diagram."""
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "  font: false" in settings and "://" not in settings
+    assert not re.search(r"^(repo_url|extra_javascript|analytics)|mermaid|offline", settings, re.MULTILINE)
+    for page in MANUAL.rglob("*"):
+        if page.suffix in (".md", ".css"):
+            text = page.read_text(encoding="utf-8")
+            assert not re.search(r"!\[[^\]]*\]\(|<(script|img|link|iframe)\b|@import|url\(", text), page.name
+
+
 # ---------------------------------------------------------------------- the command line
 
 
