@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Dict, List, Set, Tuple
 
 import pytest
 
+from blaze import Schedule
 from tests.acceptance.pages import MANUAL, PAGES, ROOT, Fence, fences_of, play, script_of, write
 
 #: Fences that are not run, by page and first line, and why. Whatever stands here and nowhere on the pages is a failure.
@@ -147,6 +149,21 @@ def test_the_readme_names_the_make_targets_and_the_commands_behind_them() -> Non
     for script in re.findall(r"examples/\S+\.py", shell):
         assert (ROOT / script).is_file(), script
         assert script in makefile
+
+
+def test_the_schedules_that_are_shown_fire_when_the_page_says() -> None:
+    table = re.findall(
+        r"^\| `([^`]+)` \| (.+) \|$", (MANUAL / "scheduling.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shown = [(text, told) for text, told in table if re.match(r"[\d*@]", text)]
+    assert len(shown) == 10
+    for text, told in shown:
+        ticks = Schedule.parse(text, "UTC").next(3, after=datetime(2026, 1, 1, 0, 1))
+        time_of_day = re.search(r"(\d+):(\d\d)", told)
+        if time_of_day:
+            assert {(tick.hour, tick.minute) for tick in ticks} == {(int(time_of_day[1]), int(time_of_day[2]))}, text
+        day = re.search("Monday|Friday", told)
+        assert not day or {f"{tick:%A}" for tick in ticks} == {day[0]}, text
 
 
 # ---------------------------------------------------------------------- links
