@@ -369,14 +369,7 @@ class Blaze:
     @property
     def jobs(self) -> List[JobRecord]:
         """All jobs, by id; ``state.jobs(...)`` gives them in pages, and some of them."""
-        found: List[JobRecord] = []
-        cursor: Optional[str] = None
-        while True:
-            page = self.state.jobs(limit=1000, cursor=cursor)
-            found += page.items
-            cursor = page.next
-            if cursor is None:
-                return found
+        return self.state.all_jobs()
 
     def _tell_skipped(self, session: Session, skipped: List[SkippedTicks]) -> None:
         if session.engine.herald is not None:

@@ -334,6 +334,15 @@ class StateManager:
         items = [queries.job_of(row) for row in rows[:number]]
         return Page(items, f"job-{items[-1].job_id}" if len(rows) > number else None)
 
+    def all_jobs(self) -> List[JobRecord]:
+        """All jobs, by id."""
+        found: List[JobRecord] = []
+        page = self.jobs(limit=1000)
+        while page.next is not None:
+            found += page.items
+            page = self.jobs(limit=1000, cursor=page.next)
+        return found + page.items
+
     def job(self, job_id: str) -> JobRecord:
         """One job. Raises :class:`NotFound`, with near ids."""
         faults: List[Fault] = []
