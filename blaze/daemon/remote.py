@@ -233,7 +233,9 @@ class RemoteScheduler:
     @property
     def jobs(self) -> List[JobRecord]:
         """All jobs, by id; ``state.jobs(...)`` gives them in pages, and some of them."""
-        return self.state.all_jobs()
+        from ..core.jobs import all_jobs
+
+        return all_jobs(self.state)
 
     def trigger(self, seq_id: str, parameters: Optional[Parameters] = None) -> RemoteRun:
         """Start a run; it is recorded when this returns."""
