@@ -236,3 +236,21 @@ def test_the_page_about_commands_names_every_command_and_every_flag_with_its_twi
                     assert twin in page and action.option_strings[-1] in page, f"{here} {action.option_strings}"
 
     look(build_parser()[1], "")
+
+
+def test_every_command_in_the_text_exists_and_has_the_flags_that_it_is_shown_with() -> None:
+    from blaze.cli.main import build_parser
+
+    commands = build_parser()[1]
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for shown in re.findall(r"`blazed\s+([^`]+)`", prose):
+            first, *words = shown.replace("[", "").replace("]", "").split()
+            if first.startswith("-"):
+                continue
+            parser = commands.names()[first]
+            if first in commands.groups and words:
+                for name in words[0].split("|"):
+                    parser = commands.groups[first].names()[name]
+            for flag in re.findall(r"(?<!\S)--[\w-]+", shown):
+                assert flag in parser._option_string_actions, f"{page.name}: blazed {shown}"
