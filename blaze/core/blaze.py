@@ -399,17 +399,20 @@ class Blaze:
     def retry(self, run_id: str, from_step: Union[str, Sequence[str], None] = None) -> RunHandle:
         """Run again what a run left undone, as a new run that takes over the completed steps' outputs.
 
-        :param run_id: id of an ended run, a unique prefix of it, ``"last"`` or ``"last-failed"``.
+        A run that has not ended, because a stop or a crash has left it, goes on itself, as at the next :meth:`start`.
+
+        :param run_id: id of the run, a unique prefix of it, ``"last"`` or ``"last-failed"``.
         :param from_step: a step (or several) to run again although completed, with
             everything that depends on it.
 
-        Raises :class:`NotFound`, and :class:`BlazeError` for a run that has not ended.
+        Raises :class:`NotFound`, and :class:`Refused` for a run that is going on.
         """
         from .recovering import retry
 
         session = self._open()
         from_steps = [from_step] if isinstance(from_step, str) else list(from_step or ())
-        return retry(session, self.sequences, self.state.find_run(run_id).run_id, from_steps)
+        found = self.state.find_run(run_id).run_id
+        return retry(session, self.sequences, found, from_steps, self.max_recoveries)
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run: nothing further of it starts, its running blocks are told to stop.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .remember.retention import Retention
     from .remember.ticks import SkippedTicks
     from .state import StateManager
+    from .telling import Lines
     from .ticking import Ticker
 
 #: Seconds between two rounds of tidying while nothing runs, and while something does.
@@ -104,6 +105,8 @@ class Session:
         #: None for a state in memory.
         self.state_dir = None if in_memory else state_dir
         self._state: Optional[StateManager] = None
+        #: What a report told last of the sequences.
+        self.lines: Optional[Lines] = None
         self._next_tidy = time.monotonic() + TIDY_EVERY_BUSY
         clock.attach(self)
 

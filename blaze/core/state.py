@@ -40,6 +40,7 @@ from .remember.records import (
     AttemptRecord,
     JobRecord,
     LogRecord,
+    Overview,
     Page,
     Progress,
     RunGraph,
@@ -54,6 +55,7 @@ __all__ = [
     "AttemptRecord",
     "JobRecord",
     "LogRecord",
+    "Overview",
     "Page",
     "Progress",
     "RunGraph",
@@ -347,6 +349,13 @@ class StateManager:
         """Of each sequence that has jobs: how many, and the next tick of those that are ACTIVE."""
         rows = self._source.read(queries.NEXT_OF_SEQUENCES)
         return {seq_id: (number, next_at) for seq_id, number, next_at in rows}
+
+    def overview(self) -> Overview:
+        """The latest run of every sequence, its number of jobs and their next tick, and the jobs by state.
+
+        All at one instant. Asked again while nothing has been committed to the file, it costs next to nothing.
+        """
+        return self._source.while_unchanged(queries.overview)
 
     def is_paused(self) -> bool:
         """Whether all ticks are held back."""

@@ -8,12 +8,12 @@ becomes of it is decided in ``firing``.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from typing import TYPE_CHECKING, Optional, Set, Tuple
 
 from .ground.errors import StateError
+from .ground.own_log import OwnLog
 
 # The rest is imported by the thread, when there is something to fire or to look at: a
 # program that runs a sequence and ends does not pay for it.
@@ -35,7 +35,7 @@ RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
-log = logging.getLogger("blaze.scheduler")
+log = OwnLog("scheduler")
 
 
 class Ticker:

@@ -794,7 +794,7 @@ def test_status_and_health_tell_what_is_going_on(timed):
     assert (lines["never"].status, lines["never"].last_run, lines["never"].next_run) == ("PENDING", None, None)
     text = str(status)
     assert "There are 4 jobs in the state (1 PAUSED, 1 ENDED)" in text
-    assert "1 runs are going on, 0 of 2 workers are busy" in text
+    assert "1 run is going on, 0 of 2 workers are busy" in text
     assert "<10s" in text and "Never run" in text
     for title in ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time"):
         assert title in text

@@ -65,6 +65,22 @@ def test_run_lets_time_pass_for_retries(bench, blaze_scheduler, blaze_faults):
     assert run.attempts("flaky") == 3 and run.order == ("flaky",)
 
 
+def test_fail_stop_waits_for_what_runs_though_the_failure_was_recorded_long_before(
+    bench, blaze_scheduler, blaze_faults
+):
+    bench.step("slow", lambda: 1, timeout=600)
+    bench.step("bad", lambda: 2, retries=1, retry_delay=60)
+    bench.step("after", lambda: 3, "slow")
+    bench.sequence(seq_id="stops", fail_stop=True)
+    blaze_faults.hang("slow")
+    blaze_faults.fail("bad", times=2)
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    result = scheduler.run("stops")
+    run = scheduler.inspect().assert_failed("bad").assert_failed("slow", reason="timeout").assert_not_ran("after")
+    assert run.order == ("bad", "slow")
+    assert result.duration == pytest.approx(600, abs=1)
+
+
 def test_a_restart_goes_on_with_the_same_jobs_at_the_same_instant(bench, blaze_scheduler):
     scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
     scheduler.submit(SubmitSequenceData("seq", seq_run_interval="@hourly", timezone="UTC"))

@@ -624,6 +624,17 @@ DEFINITIONS = [
 ]
 
 
+def test_a_schedule_that_can_never_be_right_is_told_with_what_else_is_wrong(blocks):
+    sequences = BlazeSequence()
+    steps = [SeqBlockData("fetchh")]
+    etl = sequences.sequence(blocks=blocks, sequence=steps, seq_id="etl", seq_run_interval="61 * * * *")(keep)
+    faults = faults_of(etl.run)
+    assert len(faults) == 2
+    assert any("there is no block 'fetchh'" in fault for fault in faults)
+    assert any(str(etl.definition.place) in fault and "61" in fault and "minute" in fault for fault in faults)
+    assert len(faults_of(etl.validate, {"fetchh": {"endpoint": "x"}})) == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "told"), DEFINITIONS, ids=[f"{k}={clipped(v):.15}" for d, _ in DEFINITIONS for k, v in d.items()]
 )

@@ -6,7 +6,6 @@ does, raises or waits for, no run is changed or held up by it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Mapping, NamedTupl
 
 from ..ground.clock import as_datetime
 from ..ground.context import RunInfo
+from ..ground.own_log import OwnLog
 from ..ground.status import BlockStatus, RunStatus
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ HOOKS = ("on_run_start", "on_run_end", "on_step_end", "on_retry", "on_skip", "on
 #: Seconds that hooks have to be told the rest when a scheduler stops.
 LAST_WORDS = 5.0
 
-log = logging.getLogger("blaze.scheduler")
+log = OwnLog("scheduler")
 
 
 class RunEvent(NamedTuple):

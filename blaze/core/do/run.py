@@ -116,7 +116,7 @@ class Run(Consequences):
                 self.plan.finaliser_quick = seconds < QUICK
                 return (self, END)
             self.outputs[index] = value
-            if not engine.awaits_commits:
+            if recorder is None:
                 self._release(index, ready)
         if recorder is None:
             return engine.dispatch(ready)
@@ -139,6 +139,9 @@ class Run(Consequences):
             engine.hold_back(partial(self._record_again, attempt, value, pickled, seconds), error)
             return None
         if not engine.awaits_commits:
+            # Not before its row was made: whoever sees the run's end finds what every step did.
+            with self.lock:
+                self._release(index, ready)
             return engine.flush_if_much(engine.dispatch(ready))
         return None if step.quick and engine.commit_can_wait() else engine.flush()
 

@@ -8,13 +8,14 @@ from which an end state may be reached are taken from the one table in
 
 from __future__ import annotations
 
-import logging
 import operator
 import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..ground.errors import StateError
+from ..ground.own_log import OwnLog
+from ..ground.picture import encodable
 from ..ground.status import BlockStatus, RunStatus, predecessors
 from .codec import INLINE_LIMIT, NotStorable, ResultFiles, pickled, preview
 from .journal import Journal
@@ -28,7 +29,7 @@ SMALL = 1000
 #: Highest log level that is kept as it is: what a block made up has to fit into a column.
 MAX_LEVEL = 1_000_000
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 def _is_one_of(states: Any) -> str:
@@ -424,7 +425,7 @@ def _clipped(text: Optional[str]) -> Optional[str]:
         return None
     if len(text) > TEXT_LIMIT:
         text = text[:TEXT_LIMIT] + f"... ({len(text)} characters in all)"
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(text)
 
 
 def results_directory(state_dir: Path) -> Path:

@@ -69,11 +69,17 @@ class StoredStep(NamedTuple):
 
 
 def adopt(
-    journal: Journal, owner: str, dead: Optional[str], seq_ids: Collection[str], max_recoveries: int, now: float
+    journal: Journal,
+    owner: str,
+    dead: Optional[str],
+    seq_ids: Collection[str],
+    max_recoveries: int,
+    now: float,
+    only: Optional[str] = None,
 ) -> Tuple[List[StoredRun], List[EndedRun], int]:
     """Make ``owner`` the owner of the open runs of ``dead`` (None: of runs that a clean stop left).
 
-    Only those of the sequences named. A run that was adopted ``max_recoveries`` times
+    Only those of the sequences named, or ``only`` the run of this id. A run that was adopted ``max_recoveries`` times
     already is FAILED instead: a block that kills its process must not do so for ever.
     Returns the runs adopted, those that were failed, and how many open runs ``dead`` is
     left with.
@@ -88,7 +94,7 @@ def adopt(
         failed: List[EndedRun] = []
         for row in rows:
             run = StoredRun(*row)
-            if run.seq_id not in seq_ids:
+            if run.seq_id not in seq_ids or (only is not None and run.run_id != only):
                 continue
             if dead is not None and run.recoveries >= max_recoveries:
                 error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
