@@ -453,6 +453,9 @@ class Engine:
         again = self.timekeeper.next_write
         return again if moment is None else min(moment, again)
 
+    #: All that an engine waits for.
+    next_within_runs = next_moment
+
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)
 
