@@ -22,6 +22,8 @@ from tests.integration.workbench import PATIENCE, Workbench
 
 ENDED_RUNS = [status for status in RunStatus if status.ended]
 ENDED_STEPS = [status for status in BlockStatus if status.ended]
+#: An output that comes too late, as it is kept.
+LATER = codec.pickled("later"), "'later'"
 LARGE = "x" * (codec.INLINE_LIMIT + 1)
 
 
@@ -57,7 +59,7 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_run(recorded, end, t
     before = after(scheduler, lambda recorder: None)
     if then.ended:
         assert before == after(
-            scheduler, lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, {"an": "output"}, "error", None)
+            scheduler, lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, LATER, "error", None)
         )
         assert before == after(scheduler, lambda r: r.end_by_rule(key, then, "later", "error", 3.0))
     if then is RunStatus.COMPLETED:
@@ -75,18 +77,14 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_step(recorded, end, 
     before = after(scheduler, lambda recorder: None)
     assert before == after(scheduler, lambda r: r.step(key, 0, then, "later", 7, 1.0, 2.0, "error", 3.0))
     if then is BlockStatus.COMPLETED:
-        assert before == after(
-            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, True, None)
-        )
+        assert before == after(scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, LATER, True, None))
     assert before == after(scheduler, lambda r: r.progress(key, 0, 1.0, 2.0))
 
 
 def test_the_second_output_of_a_step_is_refused_and_the_first_stays(recorded, caplog):
     scheduler, key = recorded
     before = after(scheduler, lambda recorder: None)
-    assert before == after(
-        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, False, None)
-    )
+    assert before == after(scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, LATER, False, None))
     assert "the database refused an entry" in caplog.text
     assert step_key(key, 0) == before[1][0][0]
 

@@ -331,12 +331,16 @@ WHERE id = ?""",
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
         recorder = engine.recorder
+        # Before the attempt is over: it is stopped, too, if the value's own code does not come to an end.
+        kept = None if recorder is None else recorder.keep(self.info.run_id, step.name, value, step.persist, pickled)
         step.quick = seconds < QUICK
         ready: List[Item] = []
         with self.lock:
             if attempt.phase > ASKED or (""",
         """\
         recorder = engine.recorder
+        # Before the attempt is over: it is stopped, too, if the value's own code does not come to an end.
+        kept = None if recorder is None else recorder.keep(self.info.run_id, step.name, value, step.persist, pickled)
         step.quick = seconds < QUICK
         ready: List[Item] = []
         with self.lock:
