@@ -76,7 +76,7 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_step(recorded, end, 
     assert before == after(scheduler, lambda r: r.step(key, 0, then, "later", 7, 1.0, 2.0, "error", 3.0))
     if then is BlockStatus.COMPLETED:
         assert before == after(
-            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, True, None)
+            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, (b"later", "later"), True, None)
         )
     assert before == after(scheduler, lambda r: r.progress(key, 0, 1.0, 2.0))
 
@@ -85,7 +85,7 @@ def test_the_second_output_of_a_step_is_refused_and_the_first_stays(recorded, ca
     scheduler, key = recorded
     before = after(scheduler, lambda recorder: None)
     assert before == after(
-        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, False, None)
+        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, (b"later", "later"), False, None)
     )
     assert "the database refused an entry" in caplog.text
     assert step_key(key, 0) == before[1][0][0]
