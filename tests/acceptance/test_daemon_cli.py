@@ -300,7 +300,24 @@ def test_a_file_with_faults_stores_nothing_and_all_of_them_are_told(serving, bla
     assert (status, out) == (3, "")
     assert all(
         text in err
-        for text in ("[1].start_date: expected datetime", "seq_id is missing", "[3]: a submission is an object")
+        for text in ("$[1].start_date: expected datetime", "seq_id is missing", "$[3]: a submission is an object")
+    )
+    path = job_file(
+        serving,
+        {"seq_id": "nope"},
+        {"seq_id": "two", "intervall": 1, "foo": 1, "priority": "x"},
+        {**YEARLY, "timezone": "Nowhere"},
+    )
+    err = blazed("jobs", "submit", "--job-file", path)[2]
+    assert all(
+        text in err
+        for text in (
+            "job 'nope'",
+            "no field 'intervall'; did you mean",
+            "'x'",
+            "the fields are seq_id, parameters",
+            "'Nowhere'",
+        )
     )
     path = job_file(
         serving,
