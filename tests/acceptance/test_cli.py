@@ -509,6 +509,11 @@ def test_the_next_scheduler_goes_on_with_what_ctrl_c_has_left(project: Path) -> 
         assert handle.run_id == run_id and handle.result(30).steps["fetch"].attempts == 1
 
 
+def test_an_empty_name_of_a_run_means_none(project: Path) -> None:
+    """As of a shell variable that was never set: ``--run "$ID"``."""
+    assert "there is no run ''" in blazed(project, "run", "etl", "--run", "", status=4).err
+
+
 def test_a_run_that_somebody_is_at_work_on_is_not_taken_up(project: Path) -> None:
     running = started(project, "run", "etl", "-p", "fetch.seconds=60")
     try:
