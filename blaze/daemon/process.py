@@ -109,7 +109,8 @@ def _scheduler_of(settings: Settings, loaded: LoadedDefinition, logger: BlazeLog
 def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness, warnings: List[str]) -> None:
     with _signals(host):
         try:
-            host.scheduler.start()
+            with _heard() as warned:
+                host.scheduler.start()
             host.serve()
         except BaseException:
             host.scheduler.stop()
@@ -119,7 +120,7 @@ def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness, warning
             "instance": host.scheduler.instance_id,
             "pid": os.getpid(),
             "state_dir": str(host.state_dir),
-            "warnings": warnings,
+            "warnings": [*warnings, *warned],
         }
         log.info("%s serves %s (PID %d)", told["instance"], told["state_dir"], os.getpid())
         readiness.serving(told)
@@ -183,6 +184,29 @@ def _logging(logger: BlazeLogger) -> Iterator[None]:
     finally:
         threading.excepthook = before
         logger.stop()
+
+
+class _Ear(logging.Handler):
+    """Keeps what is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record's text."""
+        self.heard.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[List[str]]:
+    """What goes to the log as a warning or worse meanwhile: whoever starts a daemon in the background is told of it."""
+    ear, logger = _Ear(), logging.getLogger("blaze")
+    logger.addHandler(ear)
+    try:
+        yield ear.heard
+    finally:
+        logger.removeHandler(ear)
 
 
 # ---------------------------------------------------------------------- the program
