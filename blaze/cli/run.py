@@ -72,17 +72,10 @@ def run_sequence(args: Arguments, console: Console) -> Optional[int]:
     if args.dry_run:
         _show_plan(named, parameters, console)
         return DONE
-    _keep_what_blocks_log()
+    from ..core.ground.capture import let_info_through
+
+    let_info_through()
     return _Run(args, console, named, parameters).perform(again)
-
-
-def _keep_what_blocks_log() -> None:
-    """Without this, a program that has not set up its logging lets nothing below a warning through."""
-    import logging
-
-    root = logging.getLogger()
-    if not root.handlers and root.level == logging.WARNING:
-        root.setLevel(logging.INFO)
 
 
 def _show_plan(named: Named, parameters: Parameters, console: Console) -> None:

@@ -186,7 +186,8 @@ def _show_head(found: Observed, console: Console) -> None:
         console.print(console.paint("Paused: no tick and no step starts until 'blazed resume'", "waiting"))
     running = found.runs.get("RUNNING", 0) + found.runs.get("PENDING", 0)
     if running:
-        console.print(f"{counted(running, 'run is', 'runs are')} going on")
+        what = "going on" if found.instances else "open, for the next start to go on with"
+        console.print(f"{counted(running, 'run is', 'runs are')} {what}")
 
 
 def _due(epoch: Optional[float], now: float) -> str:
@@ -205,7 +206,7 @@ def _examined(state: Optional[StateManager], found: Observed) -> Dict[str, Any]:
     failed = state.runs(status="FAILED", limit=1).items
     return {
         "lateness": None if lateness is None else dict(zip(("p50", "p99", "max"), lateness)),
-        "skipped": state.skipped(),
+        "missed": state.missed(),
         "health": _health(found),
         "db_bytes": size.db,
         "wal_bytes": size.wal,
@@ -237,7 +238,7 @@ def _show_examined(told: Dict[str, Any], console: Console) -> None:
         {
             "Health": None if health is None else visible("; ".join(health["problems"])) or "all is well",
             "Lateness of ticks": lateness,
-            "Ticks not run": f"{told['skipped']:,}, lately" if told["skipped"] else None,
+            "Missed ticks": told["missed"] or None,
             "State file": f"{told['db_bytes']:,} bytes, log {told['wal_bytes']:,} bytes",
             "Last failure": f"{error['run_id']}  {clipped(_first_line(error['error']), 100)}" if error else None,
             "Versions": ", ".join(f"{name} {version}" for name, version in told["versions"].items()),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Deque, List, Optional, Set, Tuple
 
+from .do.end_by_rule import EndByRule
 from .do.result import RunHandle
 from .do.resuming import CannotResume, apply_halt, restore, reusable
+from .ground.context import RunInfo
 from .ground.errors import BlazeError, NotFound, Refused, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
+from .remember.ends import EndedRun
 from .remember.instances import dead_instances, has_file, mark_dead
 from .remember.recorder import NewRun
 from .remember.recovery import StoredRun, adopt, insert_retry, load_output, load_run, load_steps, owners
@@ -34,7 +37,8 @@ def recover(session: Session, sequences: BlazeSequence, max_recoveries: int, res
 
 def take_released(session: Session, sequences: BlazeSequence, max_recoveries: int, resumed: List[RunHandle]) -> None:
     """Go on with the open runs that a clean stop left."""
-    session.adopted += adopt(session.journal, session.instance_id, None, frozenset(sequences), max_recoveries)[0]
+    known, now = frozenset(sequences), session.clock.time()
+    session.adopted += adopt(session.journal, session.instance_id, None, known, max_recoveries, now)[0]
     _resume_adopted(session, sequences, resumed)
 
 
@@ -45,14 +49,18 @@ def take_over_the_dead(
     known = frozenset(sequences)
     for dead in dead_instances(session.instances):
         try:
-            adopted, failed, left = adopt(session.journal, session.instance_id, dead.instance_id, known, max_recoveries)
+            now = session.clock.time()
+            adopted, failed, left = adopt(
+                session.journal, session.instance_id, dead.instance_id, known, max_recoveries, now
+            )
             session.adopted += adopted
             if not left:
                 dead.bury()
         finally:
             dead.close()
-        for run_id in failed:
-            session.logger.error("run %s is FAILED: its process died more than %d times", run_id, max_recoveries)
+        session.tell_ended(failed)
+        for ended in failed:
+            session.logger.error("run %s is FAILED: %s", ended.info.run_id, ended.error)
         _resume_adopted(session, sequences, resumed)
 
 
@@ -98,9 +106,9 @@ def _go_on(session: Session, sequences: BlazeSequence, stored: StoredRun) -> Run
         plan = plan_of(session, sequences, stored.seq_id, stored.parameters)
         run = restore(session.engine, plan, stored, load_steps(session.journal, stored.key))
     except (CannotResume, ValidationError) as error:
+        info = RunInfo(stored.run_id, stored.seq_id, stored.scheduled_at, stored.job_id)
         now = session.clock.time()
-        session.recorder.end_by_rule(stored.key, RunStatus.FAILED, "definition_changed", str(error), now)
-        session.engine.flush()
+        EndByRule(session.engine, info, RunStatus.FAILED, "definition_changed", str(error), now).record(stored.key)
         raise
     session.logger.info(
         "resuming run %s of '%s': %d of %d steps are done",
@@ -161,6 +169,7 @@ def retry(
 def _take_up(session: Session, sequences: BlazeSequence, left: StoredRun, max_recoveries: int) -> RunHandle:
     """Go on with one run that a stop or a crash has left. Raises :class:`Refused` if nobody has left it."""
     adopted, failed = _adopt_one(session, left, max_recoveries)
+    session.tell_ended(failed)
     if failed:
         raise Refused(f"run {left.run_id} is FAILED: its process died more than {max_recoveries} times; retry it anew")
     if not adopted:
@@ -175,12 +184,12 @@ def _take_up(session: Session, sequences: BlazeSequence, left: StoredRun, max_re
         raise Refused(f"run {left.run_id} can't be gone on with, and is FAILED: {error}") from error
 
 
-def _adopt_one(session: Session, left: StoredRun, max_recoveries: int) -> Tuple[List[StoredRun], List[str]]:
+def _adopt_one(session: Session, left: StoredRun, max_recoveries: int) -> Tuple[List[StoredRun], List[EndedRun]]:
     """As :func:`adopt`, of one run; nothing, if it is in the hands of a scheduler that lives."""
 
-    def adopt_from(dead: Optional[str]) -> Tuple[List[StoredRun], List[str]]:
-        known = frozenset([left.seq_id])
-        return adopt(session.journal, session.instance_id, dead, known, max_recoveries, left.run_id)[:2]
+    def adopt_from(dead: Optional[str]) -> Tuple[List[StoredRun], List[EndedRun]]:
+        known, now = frozenset([left.seq_id]), session.clock.time()
+        return adopt(session.journal, session.instance_id, dead, known, max_recoveries, now, left.run_id)[:2]
 
     if left.owner is None:
         return adopt_from(None)

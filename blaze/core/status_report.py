@@ -98,7 +98,8 @@ class StatusReport:
             f"Blaze {self.instance} - PID {self.pid} - {self.state}",
             f"There {'is 1 job' if number == 1 else f'are {number} jobs'} in the state{self._not_active()}",
             f"The next tick is {self._moment(self.next_tick) if self.next_tick is not None else 'not to be seen'}",
-            f"{self.runs_active} runs are going on, {self.busy_workers} of {self.workers} workers are busy",
+            f"{self.runs_active} {'run is' if self.runs_active == 1 else 'runs are'} going on, "
+            f"{self.busy_workers} of {self.workers} workers are busy",
         ]
         if self.leaked_threads:
             lines.append(f"{self.leaked_threads} threads did not stop when told to")
@@ -145,6 +146,10 @@ class Health:
     lateness: Optional[Tuple[float, float, float]]
     #: Of Blaze, Python, SQLite and croniter.
     versions: Dict[str, str]
+    #: Among the latest runs: ticks that passed while nothing ran, and were not caught up with.
+    missed: int = 0
+    #: ``run_id``, ``seq_id`` and ``error`` of the newest run that FAILED.
+    last_error: Optional[Dict[str, Optional[str]]] = None
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON-able data."""

@@ -87,11 +87,14 @@ def examine(session: Session) -> Health:
     leaked = len(engine.pool.leaked)
     if leaked:
         problems.append(f"{leaked} threads of blocks did not stop when told to")
-    broken, wal, lateness = 0, 0, None
+    broken, wal, lateness, missed, last_error = 0, 0, None, 0, None
     try:
         broken = session.state.job_counts()[JobStatus.BROKEN]
         wal = session.state.size().wal
         lateness = summary_of(session.state.lateness(LATELY))
+        missed = session.state.missed(LATELY)
+        for run in session.state.runs(status="FAILED", limit=1).items:
+            last_error = {"run_id": run.run_id, "seq_id": run.seq_id, "error": run.error}
     except StateError as error:
         problems.append(str(error))
     if broken:
@@ -110,6 +113,8 @@ def examine(session: Session) -> Health:
         hook_failures=failures,
         lateness=lateness,
         versions=_versions(),
+        missed=missed,
+        last_error=last_error,
     )
 
 

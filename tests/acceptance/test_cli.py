@@ -162,7 +162,7 @@ def test_status_in_json_is_one_document_with_these_keys(made: Path) -> None:
     told = blazed(made, "status", "--json", "--verbose").data
     assert list(told) == [
         "state_dir", "at", "instances", "starting", "paused", "jobs", "runs", "next_tick", "sequences",
-        "lateness", "skipped", "health", "db_bytes", "wal_bytes", "last_error", "versions",
+        "lateness", "missed", "health", "db_bytes", "wal_bytes", "last_error", "versions",
     ]  # fmt: skip
     assert told["jobs"] == {"ACTIVE": 2, "PAUSED": 0, "ENDED": 0, "BROKEN": 0}
     (line,) = told["sequences"]

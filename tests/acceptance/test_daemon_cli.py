@@ -81,7 +81,7 @@ def test_start_on_a_running_daemon_says_so_and_is_fine(serving, blazed):
 def test_a_verbose_status_tells_what_is_wrong_with_the_daemon(serving, blazed):
     """R67: "status shows lateness, missed, leaked threads, wal size, last error, versions"."""
     told = json.loads(blazed("status", "--verbose", "--json")[1])
-    assert told["skipped"] == 0 and (told["health"]["ok"], told["health"]["leaked_threads"]) == (True, 0)
+    assert told["missed"] == 0 and (told["health"]["ok"], told["health"]["leaked_threads"]) == (True, 0)
     assert "all is well" in blazed("status", "--verbose")[1]
     assert blazed("jobs", "submit", "--job-file", job_file(serving, YEARLY))[0] == 0
     serving.definition.write_text(DEFINITION.replace("def one(", "def another("))

@@ -521,7 +521,32 @@ def test_following_a_log_gives_its_lines_once_and_ends_with_the_run(site):
         assert [line["message"] for page in pages for line in page["items"]] == ["I hold"]
 
 
+def test_what_blocks_log_at_info_is_kept_whichever_logger_they_use(site):
+    logging = 'import logging; logging.getLogger("shop").info(word)'
+    site.definition.write_text(DEFINITION.replace("    tell(word)", f"    {logging}"))
+    site.start()
+    with site.connect() as daemon:
+        run = daemon.trigger("one", {"note": {"word": "hello"}})
+        assert run.result(PATIENCE).ok
+        assert [line["message"] for line in daemon.client.call("logs", run=run.run_id)["items"]] == ["hello"]
+
+
 # ---------------------------------------------------------------------- the manager
+
+
+def test_a_definition_may_submit_its_jobs_itself(site):
+    submit = 'update_jobs([SubmitSequenceData("one", seq_run_interval="{}", timezone="UTC")])\n'
+    head = "from blaze import SubmitSequenceData\nfrom blaze.daemon.manager import update_jobs\n"
+    site.definition.write_text(DEFINITION + head + submit.format("@yearly"))
+    site.start()
+    with site.connect() as daemon:
+        assert [job.interval for job in daemon.state.jobs().items] == ["@yearly"]
+        site.definition.write_text(DEFINITION + head + submit.format("@monthly"))
+        daemon.client.call("reload")
+        wait_until(
+            lambda: [job.interval for job in daemon.state.jobs().items] == ["@monthly"], "the job of the new definition"
+        )
+
 
 QUICK_START = """
 import sys

@@ -108,9 +108,10 @@ JOBS_OF_SEQUENCES = "SELECT seq_id, status, COUNT(*), MIN(next_at) FROM jobs GRO
 LATELY = """
 SELECT scheduled_at, started_at FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ? AND job_id IS NOT NULL
 AND started_at IS NOT NULL"""
-#: Ticks among the latest runs that were not run; many missed in one stretch are one row.
-SKIPPED_LATELY = """
-SELECT TOTAL(COALESCE(missed, 1)) FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ? AND status = 'SKIPPED'"""
+#: Ticks of the latest runs that were not run because nobody was there to fire them.
+MISSED_LATELY = """
+SELECT CAST(TOTAL(missed) AS INTEGER) FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ?
+AND status = 'SKIPPED' AND reason = 'missed'"""
 
 LAST_LOG_KEY = "SELECT MAX(id) FROM logs"
 _LOG = "SELECT l.id, l.at, l.level, l.logger, l.message, r.run_id, r.seq_id, l.step, l.attempt, d.digest"
