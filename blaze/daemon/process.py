@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -188,25 +189,19 @@ def _logging(logger: BlazeLogger) -> Iterator[None]:
         logger.stop()
 
 
-class _Ear(logging.Handler):
-    """Keeps what is warned of."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.heard: List[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record's text."""
-        self.heard.append(record.getMessage())
-
-
 @contextlib.contextmanager
 def _heard() -> Iterator[List[str]]:
     """What goes to the log as a warning or worse meanwhile: whoever starts a daemon in the background is told of it."""
-    ear, logger = _Ear(), logging.getLogger("blaze")
+    heard: List[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    ear, logger = Ear(logging.WARNING), logging.getLogger("blaze")
     logger.addHandler(ear)
     try:
-        yield ear.heard
+        yield heard
     finally:
         logger.removeHandler(ear)
 
