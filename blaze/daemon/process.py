@@ -196,7 +196,8 @@ def _heard() -> Iterator[List[str]]:
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
+            first, _, more = record.getMessage().partition("\n")
+            heard.append(f"{first.rstrip(':')}; its log tells the rest" if more else first)
 
     ear, logger = Ear(logging.WARNING), logging.getLogger("blaze")
     logger.addHandler(ear)

@@ -707,6 +707,25 @@ def test_help_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        ("--help", ("blaze.core.blaze", "blaze.core.what", "sqlite3", "json", "logging", "pathlib", "croniter")),
+        ("runs --help", ("blaze.core.blaze", "blaze.core.what", "sqlite3", "logging", "croniter")),
+        ("status --json", ("blaze.core.blaze", "blaze.core.what", "blaze.core.do", "croniter")),
+    ],
+)
+def test_a_command_loads_no_more_than_it_needs(words: str, without: tuple[str, ...], made: Path) -> None:
+    program = (
+        "import sys; from blaze.cli.main import main; main(sys.argv[1:]); print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words.split()],
+        cwd=made, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert [name for name in done.stderr.split() if name in without] == []
+
+
 def test_status_is_watched_until_it_is_interrupted(made: Path) -> None:
     watching = started(made, "status", "--watch", "0.1", "--json")
     try:

@@ -163,7 +163,7 @@ def test_whoever_starts_it_in_the_background_is_told_what_does_not_start_by_itse
     )
     status, _, err = blazed("start", "--detach")
     assert status == 0 and "warning: 'one' is not started automatically: " in err
-    assert "parameter 'word' of block 'note'" in err and "serves" in err
+    assert "parameter 'word' of block 'note'" in err + site.log() and "serves" in err
 
 
 def test_the_foreground_daemon_stops_softly_at_ctrl_c(site):
