@@ -243,6 +243,12 @@ def test_logs_of_a_run_a_step_and_a_level(made: Path) -> None:
     assert (last["level"], last["step"], last["attempt"]) == ("ERROR", "clean", 2)
 
 
+def test_that_nothing_was_logged_is_told(made: Path) -> None:
+    told = blazed(made, "logs", "etl", "--step", "load")
+    assert told.out == "" and told.err.startswith("nothing of this was logged")
+    assert blazed(made, "logs", "etl", "--step", "load", "--json").data == {"logs": []}
+
+
 def test_logs_follow_a_run_to_its_end(project: Path) -> None:
     done = blazed(project, "logs", "last", "--follow", "--json")
     assert len(done.out.splitlines()) == 3  # one document a line
