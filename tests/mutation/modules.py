@@ -67,6 +67,11 @@ HARMLESS: Dict[Tuple[str, str, str], str] = {
         "if timing.overlap <= ALLOW or not running + queued + len(starts):",
     ): "'allow' is the first of the four in the alphabet",
     (
+        "remember/ticks",
+        "return priority if isinstance(priority, int) else 0",
+        "return priority if isinstance(priority, int) else 1",
+    ): "a job with a damaged priority is not fired but broken; only its place before that changes",
+    (
         "remember/recovery",
         "\"SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1\", (first, step_key(key + 1, 0))",
         "\"SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1\", (first, step_key(key + 1, -1))",
