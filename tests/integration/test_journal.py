@@ -173,6 +173,19 @@ def test_what_another_does_to_a_due_job_before_its_tick_is_claimed_holds(timed, 
     assert [tick[0] for tick in history(scheduler)] == ["COMPLETED"]
 
 
+def test_jobs_that_are_due_together_are_counted_once_though_others_stand_between_them(timed):
+    """Whether many are due at one instant is found out page by page, among jobs of sequences that others have."""
+    timed.noting("another")
+    scheduler = timed.start()
+    scheduler.submit([job(seq_id, job_id=f"{seq_id}-{n}") for seq_id in ("another", "tick") for n in range(4)])
+    journal = scheduler._open().journal
+    at, many = ticks.next_due(journal, lambda seq_id: seq_id == "tick", 8)
+    assert (at, many) == (sql(scheduler, "SELECT MIN(next_at) FROM jobs")[0][0], False)
+    assert ticks.next_due(journal, lambda seq_id: seq_id == "tick", 4) == (at, True)
+    assert ticks.next_due(journal, lambda seq_id: True, 8) == (at, True)
+    assert ticks.next_due(journal, lambda seq_id: False, 8) == (None, False)
+
+
 def test_a_queued_run_that_another_takes_at_the_last_moment_is_not_taken_again(timed):
     probe = Meanwhile()
     scheduler = timed.start(probe=probe)

@@ -66,6 +66,17 @@ HARMLESS: Dict[Tuple[str, str, str], str] = {
         "if timing.overlap == ALLOW or not running + queued + len(starts):",
         "if timing.overlap <= ALLOW or not running + queued + len(starts):",
     ): "'allow' is the first of the four in the alphabet",
+    ("when/schedule", "@lru_cache(maxsize=1024)", ""): "jobs with the same text only take longer to be read",
+    (
+        "when/schedule",
+        "if change == instant:",
+        "if change is not instant:",
+    ): "beside a change nothing fell into a gap, and the next change is looked up once more",
+    (
+        "when/schedule",
+        "return self._fixed and 0 < offset - before < CORRECTION and self._falls_into(change + before, change + offset)",
+        "return self._fixed and 0 != offset - before < CORRECTION and self._falls_into(change + before, change + offset)",
+    ): "nothing falls into a gap that ends before it begins",
     (
         "remember/ticks",
         "return priority if isinstance(priority, int) else 0",
