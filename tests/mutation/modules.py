@@ -79,6 +79,11 @@ HARMLESS: Dict[Tuple[str, str, str], str] = {
     ): "nothing falls into a gap that ends before it begins",
     (
         "remember/ticks",
+        "if len(rows) < number:",
+        "if len(rows) != number:",
+    ): "there are never more rows than were asked for",
+    (
+        "remember/ticks",
         "return priority if isinstance(priority, int) else 0",
         "return priority if isinstance(priority, int) else 1",
     ): "a job with a damaged priority is not fired but broken; only its place before that changes",
