@@ -49,7 +49,7 @@ lint: .venv/.lint  ## style, format, types and the floors
 	done; exit $$status
 
 docs: .venv/.docs  ## build the manual into site/
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything that was built
 	rm -rf .venv build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

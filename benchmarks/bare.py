@@ -86,17 +86,21 @@ def runs(functions: Sequence[Callable[..., Any]], count: int, connection: sqlite
     return stop(), value
 
 
-def pooled(graph: Graph, workers: int = 4) -> Tuple[Timed, Dict[str, int]]:
-    """Run a graph on a thread pool, coordinated by ``graphlib``; nothing is stored. The time, and the outputs.
+def pooled(
+    graph: Graph, workers: int = 4, connection: Optional[sqlite3.Connection] = None
+) -> Tuple[Timed, Dict[str, int]]:
+    """Run a graph on a thread pool, coordinated by ``graphlib``; the time, and the outputs.
 
     Completions come through a ``SimpleQueue`` and are taken in batches; sorter and
-    cycle check are made before the clock starts, as Blaze's plan is.
+    cycle check are made before the clock starts, as Blaze's plan is. With a connection,
+    the coordinator commits a row of every task before any that depends on it starts.
     """
     tasks = {task.name: task for task in graph.tasks}
     sorter = TopologicalSorter(graph.predecessors)
     sorter.prepare()
     outputs: Dict[str, int] = {}
     completed: SimpleQueue[Tuple[str, Optional[BaseException]]] = SimpleQueue()
+    execute: Any = None if connection is None else connection.cursor().execute
 
     def call(name: str) -> None:
         try:
@@ -105,6 +109,12 @@ def pooled(graph: Graph, workers: int = 4) -> Tuple[Timed, Dict[str, int]]:
             completed.put((name, error))
         else:
             completed.put((name, None))
+
+    def commit(name: str) -> None:
+        now = time.time()
+        execute("BEGIN")
+        execute(STEP, ("run-1", name, now, now, json.dumps(outputs[name])))
+        execute("COMMIT")
 
     stop = stopwatch()
     with ThreadPoolExecutor(workers) as pool:
@@ -118,6 +128,8 @@ def pooled(graph: Graph, workers: int = 4) -> Tuple[Timed, Dict[str, int]]:
             for name, error in batch:
                 if error is not None:
                     raise error
+                if connection is not None:
+                    commit(name)
                 sorter.done(name)
             for name in sorter.get_ready():
                 submit(call, name)

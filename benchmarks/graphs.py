@@ -1,4 +1,7 @@
-"""The graphs that are run, and the blocks in them: the same functions for Blaze and for the bare loops."""
+"""The graphs that are run, and the blocks in them: the same functions for Blaze, its peers and the bare loops.
+
+Interpreters that have no Blaze import this module too: only ``sequences_of`` needs it.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ import json
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
-from blaze import BlazeBlock, BlazeSequence, SeqBlockData
+if TYPE_CHECKING:
+    from blaze import BlazeSequence, SeqBlockData
 
 #: Recorded workflows of the WfCommons project, reduced to their graphs.
 WORKFLOWS = Path(__file__).resolve().parent.parent / "tests" / "data" / "workflows"
 #: Seconds after which a run that hangs is FAILED, and so reported as wrong.
 RUN_LIMIT = 300
+#: Keeps the outputs of wide and deep graphs small.
+PRIME = 1_000_003
 
 #: What a task reads: nothing, one task's output, or a list of several.
 Needs = Union[None, str, Tuple[str, ...]]
@@ -81,8 +87,27 @@ def step(value: int) -> int:
 
 
 def join(values: List[int]) -> int:
-    """A step behind several: one more than the deepest of them."""
-    return 1 + max(values)
+    """A step behind several: every one of them shows in what comes out."""
+    return (1 + sum(values)) % PRIME
+
+
+def extract() -> List[int]:
+    """The first step of the small pipeline: a few rows."""
+    return [1, 2, 3]
+
+
+def transform(rows: List[int]) -> List[int]:
+    """The second: something done to them."""
+    return [2 * row for row in rows]
+
+
+def load(rows: List[int]) -> int:
+    """The third: what is left of them."""
+    return sum(rows)
+
+
+#: What a run of extract → transform → load ends with.
+LOADED = load(transform(extract()))
 
 
 def chain(size: int) -> Graph:
@@ -122,6 +147,8 @@ def workflows(parts: Sequence[Tuple[str, int]]) -> Graph:
 
 def sequences_of(graph: Graph, seq_id: str = "bench") -> BlazeSequence:
     """A graph as a user of Blaze would declare it: references make the dependencies. Its output is the last task's."""
+    from blaze import BlazeBlock, BlazeSequence
+
     blocks = BlazeBlock()
     for function in {task.function.__name__: task.function for task in graph.tasks}.values():
         blocks.block(function)
@@ -138,6 +165,8 @@ def sequences_of(graph: Graph, seq_id: str = "bench") -> BlazeSequence:
 
 
 def _declared(task: Task) -> SeqBlockData:
+    from blaze import SeqBlockData
+
     parameters: Dict[str, Any] = {}
     if isinstance(task.needs, str):
         parameters["value"] = f"@{task.needs}"

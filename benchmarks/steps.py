@@ -11,7 +11,7 @@ from blaze import Blaze, BlazeBlock, BlazeSequence, RunResult, RunStatus, SeqBlo
 
 from . import bare
 from .bench import Bench
-from .graphs import RUN_LIMIT, Graph, chain, fan, sequences_of, workflows
+from .graphs import LOADED, RUN_LIMIT, Graph, chain, extract, fan, load, sequences_of, transform, workflows
 from .measure import Pairs, Repetition, Timed, require, stopwatch
 from .report import Goal, Row, row_of
 
@@ -175,25 +175,6 @@ def _in_memory(graph: Graph) -> Repetition:
 
 
 # ---------------------------------------------------------------------- the 3-step pipeline
-
-
-def extract() -> List[int]:
-    """A few rows."""
-    return [1, 2, 3]
-
-
-def transform(rows: List[int]) -> List[int]:
-    """Something done to them."""
-    return [2 * row for row in rows]
-
-
-def load(rows: List[int]) -> int:
-    """What is left of them."""
-    return sum(rows)
-
-
-#: What a run of the pipeline ends with.
-LOADED = load(transform(extract()))
 
 
 def pipeline() -> BlazeSequence:

@@ -9,11 +9,12 @@ import time
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, List
 
 from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData, SubmitSequenceData
 
 from .bench import Bench
+from .crontexts import cron_texts
 from .measure import Spread, Timed, require, stopwatch
 from .report import Goal, Row, row_of
 from .resident import resident_bytes
@@ -34,14 +35,6 @@ def nothing() -> None:
 @sequences.sequence(blocks=blocks, sequence=[SeqBlockData("nothing")], seq_id="etl")
 def etl() -> None:
     """One step."""
-
-
-def cron_texts(count: int) -> Iterator[str]:
-    """Different daily and weekly times, as a company's jobs have them."""
-    for number in range(count):
-        minute, hour = number % 60, number // 60 % 24
-        days = "*" if number < 1440 else f"{number // 1440 % 7}"
-        yield f"{minute} {hour} * * {days}"
 
 
 def submissions(count: int) -> List[SubmitSequenceData]:

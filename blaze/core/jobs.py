@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, FrozenSet, Iterable, List, Tuple, Union
 
-from .firing import passed_until, timing_of
+from .firing import PassedUntil, timing_of
 from .ground.errors import BlazeError, Fault, ValidationError
 from .ground.status import JobStatus
 from .recovering import plan_of
@@ -36,7 +36,7 @@ def submit(
 
 
 def _store(session: Session, found: List[NewJob]) -> List[SkippedTicks]:
-    return jobs.submit(session.journal, found, session.clock.time, _in_the_future, passed_until, PATIENCE)
+    return jobs.submit(session.journal, found, session.clock.time, _in_the_future, PassedUntil, PATIENCE)
 
 
 def _in_the_future(job: NewJob, now: float) -> NewJob:
@@ -55,7 +55,7 @@ def resume(session: Session, sequences: BlazeSequence, job_id: str) -> Tuple[boo
         check(session, sequences, job)
         jobs.mend_job(session.journal, job.key)
         return True, []
-    return jobs.resume_job(session.journal, job_id, now, passed_until(now))
+    return jobs.resume_job(session.journal, job_id, now, PassedUntil(now))
 
 
 def check(session: Session, sequences: BlazeSequence, job: StoredJob) -> None:

@@ -40,6 +40,7 @@ from .remember.records import (
     AttemptRecord,
     JobRecord,
     LogRecord,
+    Overview,
     Page,
     Progress,
     RunGraph,
@@ -54,6 +55,7 @@ __all__ = [
     "AttemptRecord",
     "JobRecord",
     "LogRecord",
+    "Overview",
     "Page",
     "Progress",
     "RunGraph",
@@ -348,6 +350,13 @@ class StateManager:
         rows = self._source.read(queries.NEXT_OF_SEQUENCES)
         return {seq_id: (number, next_at) for seq_id, number, next_at in rows}
 
+    def overview(self) -> Overview:
+        """The latest run of every sequence, its number of jobs and their next tick, and the jobs by state.
+
+        All at one instant. Asked again while nothing has been committed to the file, it costs next to nothing.
+        """
+        return self._source.while_unchanged(queries.overview)
+
     def is_paused(self) -> bool:
         """Whether all ticks are held back."""
         return bool(self._source.read(IS_PAUSED))
@@ -356,6 +365,10 @@ class StateManager:
         """Seconds from nominal time to start of the ticks among the latest ``runs``."""
         rows = self._source.read(queries.LATELY, (runs,))
         return [started - scheduled for scheduled, started in rows]
+
+    def missed(self, runs: int = 1000) -> int:
+        """How many ticks among the latest ``runs`` passed while nothing ran, and were not caught up with."""
+        return int(self._source.read(queries.MISSED_LATELY, (runs,))[0][0])
 
     # ------------------------------------------------------------------ sequences and the file
 

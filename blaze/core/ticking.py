@@ -8,13 +8,12 @@ becomes of it is decided in ``firing``.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import threading
 from typing import TYPE_CHECKING, Optional, Set, Tuple
 
 from .ground.errors import StateError
+from .ground.own_log import OwnLog
 
 # The rest is imported by the thread, when there is something to fire or to look at: a
 # program that runs a sequence and ends does not pay for it.
@@ -36,7 +35,7 @@ RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
-log = logging.getLogger("blaze.scheduler")
+log = OwnLog("scheduler")
 
 
 class Ticker:
@@ -61,12 +60,15 @@ class Ticker:
         self._herald: Optional[Herald] = session.engine.herald
         self._event = threading.Event()
         self._thread: Optional[threading.Thread] = None
+        #: What was due at the start has been decided about, or could not be.
+        self._caught_up = threading.Event()
         self._closed = False
         #: Wishes of other threads: a run ended behind which another waits; look at the file now;
         #: the sequences are others.
         self._turn = False
         self._look_now = True
         self._anew = False
+        self._jobs_changed = False
         #: Look at everything, whether the file has changed or not.
         self._look_all = True
         self._looked_at = self._clock.monotonic()
@@ -98,12 +100,20 @@ class Ticker:
         """Begin; unless ``at_once``, with the first look after ``loop_interval``, or when woken."""
         self._session.engine.when_ended = self._run_ended
         self._look_now = at_once
+        if not at_once:
+            self._caught_up.set()
         self._look_at = self._clock.monotonic() + self._loop_interval
         self._thread = threading.Thread(target=self._main, name="blaze-ticker", daemon=True)
         self._thread.start()
 
+    def catch_up(self) -> None:
+        """Wait until what was due at the start has been decided about."""
+        if threading.current_thread() is not self._thread:
+            self._caught_up.wait(LONGEST)
+
     def wake(self) -> None:
         """A job was added, changed, paused or resumed: see what is due."""
+        self._jobs_changed = True
         self._event.set()
 
     def look(self) -> None:
@@ -122,6 +132,7 @@ class Ticker:
         self._closed = True
         self._session.engine.when_ended = None
         self._event.set()
+        self._caught_up.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5.0)
@@ -178,6 +189,7 @@ class Ticker:
                 log.exception("the ticker failed and goes on")
                 due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
                 self._retry_at = self._clock.monotonic() + due_in
+            self._caught_up.set()
             self._busy = False
             if not self._closed:
                 self._clock.wait(self._event, due_in, patience)
@@ -196,6 +208,9 @@ class Ticker:
             self._look_now = False
             self._look_at = self._clock.monotonic() + self._loop_interval
             self._look(firing)
+        if self._jobs_changed:
+            self._jobs_changed = False
+            firing.jobs_changed()
         if self._turn:
             self._turn = False
             try:
@@ -237,8 +252,8 @@ class Ticker:
                 late = batch.at - (run.info.scheduled_at or batch.at)
                 if late > self._grace:
                     self._herald.late(run, late)
-            for skipped in batch.skipped:
-                self._herald.skipped(*skipped)
+        self._session.tell_ended(batch.ended)
+        self._session.tell_skipped(batch.skipped)
         if batch.cancels:
             self._obey_cancels()
         firing.get_ready(batch.strange)
@@ -255,11 +270,10 @@ class Ticker:
         # A process that was frozen has seen nothing meanwhile.
         passed, self._looked_at = min(now - self._looked_at, self._loop_interval), now
         firing.go_on()
-        alone = True
+        alone = session.is_alone()
         if session.lock is not None:
             session.lock.keep()
             self._orphans = find_orphans(session, self._orphans)
-            alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
         version = session.journal.version()
@@ -272,6 +286,7 @@ class Ticker:
                     take_released(session, self._sequences, self._max_recoveries, [])
                 firing.start_queued()
                 firing.mend()
+                self._jobs_changed = True
             except BaseException:
                 self._look_all = self._look_now = True
                 raise

@@ -14,8 +14,7 @@ import pytest
 
 import pytest_blaze
 from blaze.testing import CrashPoint, Faults
-
-from .test_documentation import blocks_of
+from tests.acceptance.pages import script_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "docs" / "testing.md"
@@ -150,7 +149,7 @@ def test_the_plugin_imports_nothing_of_blaze_before_a_fixture_is_used() -> None:
 
 
 def test_the_tests_in_the_manual_pass(tmp_path: Path) -> None:
-    code = "\n\n".join(blocks_of(MANUAL, "python"))
+    code = script_of(MANUAL)
     told = pytest_in(tmp_path, code, head="")
     assert re.search(rf"\b{code.count('def test_')} passed", told), told
 

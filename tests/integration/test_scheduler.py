@@ -794,7 +794,7 @@ def test_status_and_health_tell_what_is_going_on(timed):
     assert (lines["never"].status, lines["never"].last_run, lines["never"].next_run) == ("PENDING", None, None)
     text = str(status)
     assert "There are 4 jobs in the state (1 PAUSED, 1 ENDED)" in text
-    assert "1 runs are going on, 0 of 2 workers are busy" in text
+    assert "1 run is going on, 0 of 2 workers are busy" in text
     assert "<10s" in text and "Never run" in text
     for title in ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time"):
         assert title in text
@@ -1060,3 +1060,41 @@ def test_many_ticks_of_one_instant_are_claimed_before_it_and_fired_when_it_has_c
     runs = scheduler.state.runs(limit=100).items
     assert {run.status for run in runs} == {RunStatus.COMPLETED}
     assert all(run.created == run.scheduled for run in runs)
+
+
+@pytest.mark.parametrize(("catchup", "caught_up"), [("skip", 0), ("latest", 1), ("all", 10)])
+def test_what_was_due_at_the_start_is_caught_up_with_before_the_jobs_are_submitted_again(
+    timed, monkeypatch, catchup, caught_up
+):
+    """As a program does that submits its jobs whenever it starts."""
+    timed.start(job(catchup=catchup)).stop()
+    timed.clock.advance(minutes=10)
+    submitting, turn = threading.Event(), ticking.Ticker.turn
+
+    def turn_later(self):
+        submitting.wait(PATIENCE)
+        return turn(self)
+
+    monkeypatch.setattr(ticking.Ticker, "turn", turn_later)
+    scheduler = timed.scheduler().start()
+    open_session = scheduler._open
+    monkeypatch.setattr(scheduler, "_open", lambda: (open_session(), submitting.set())[0])
+    scheduler.submit(job(catchup=catchup))
+    timed.clock.settle()
+    assert len(timed.times()) == caught_up
+    missed = [] if caught_up == 10 else [("SKIPPED", "missed", 10 - caught_up)]
+    assert [entry[:3] for entry in history(scheduler) if entry[0] == "SKIPPED"] == missed
+
+
+def test_health_tells_what_was_missed_and_what_failed_last(timed):
+    """R67."""
+    timed.sequence("bad", lambda: 1 / 0)
+    timed.start(job(catchup="latest")).stop()
+    timed.clock.advance(minutes=10)
+    scheduler = timed.start()
+    assert scheduler.health().missed == 9 and scheduler.health().last_error is None
+    result = scheduler.trigger("bad").result(PATIENCE)
+    health = scheduler.health()
+    assert health.ok, "a pipeline that fails is no fault of the scheduler"
+    assert health.last_error == {"run_id": result.run_id, "seq_id": "bad", "error": result.error}
+    assert type(health).from_dict(json.loads(json.dumps(health.to_dict()))) == health

@@ -363,14 +363,14 @@ WHERE id = ?""",
         """\
             self._release(index, ready)
 
-    def _release""",
+    # -----""",
         """\
             self._release(index, ready)
             if self.halted == "fail_stop" and self.open:
                 self.open = 0
                 self._all_ended(ready)
 
-    def _release""",
+    # -----""",
         ("integration/test_virtual_scheduler.py",),
     ),
     Bug(

@@ -86,7 +86,10 @@ def test_every_row_of_the_scheduler_comes_out(tmp_path: Path) -> None:
 def test_every_row_of_the_socket_comes_out(tmp_path: Path) -> None:
     found = measured(tmp_path, "*", main=daemon.main)
     assert found["wrong"] == []
-    assert {row["key"] for row in found["rows"]} == {"socket", "socket-anew", "socket-many"}
+    assert {row["key"] for row in found["rows"]} == {
+        *(f"{kind}{how}" for kind in ("socket", "status", "submit") for how in ("", "-anew", "-many")),
+        *("status-of-20", "status-after-20", "memory", "detach", "help", "status-json"),
+    }
 
 
 def test_every_row_of_the_testing_kit_comes_out(tmp_path: Path) -> None:

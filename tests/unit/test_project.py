@@ -58,6 +58,8 @@ OPENERS = {
 
 #: Tests never sleep to wait for something; the files in which ``sleep`` stands nevertheless, and why.
 SLEEPS = {
+    "tests/acceptance/pages.py": "looks again at what a daemon in another process does",
+    "tests/acceptance/test_troubleshooting_page.py": "blocks that last until they are stopped",
     "tests/integration/crash_pipeline.py": "an instant that is drawn by lot",
     "tests/integration/doomed.py": "looks at what another process tells",
     "tests/integration/doomed_blocks.py": "a block that lasts until it is killed",

@@ -251,10 +251,20 @@ def test_what_json_can_say_is_written_as_plain_json():
     assert loads(dumps({}, {}), {}) == {}
 
 
-def test_an_aware_datetime_keeps_its_offset_and_not_its_zone():
-    decoded = round_trip(datetime(2024, 7, 1, tzinfo=BERLIN))
-    assert decoded.utcoffset() == timedelta(hours=2)
-    assert decoded.tzinfo == timezone(timedelta(hours=2))
+def test_an_aware_datetime_keeps_its_zone():
+    """A day later is the same time of the day, also where the clocks change in between."""
+    before_the_change = datetime(2024, 10, 26, 12, tzinfo=BERLIN)
+    decoded = round_trip(before_the_change)
+    assert decoded.tzinfo is BERLIN
+    assert (decoded + timedelta(days=1)).isoformat() == "2024-10-27T12:00:00+01:00"
+
+
+def test_a_datetime_of_a_zone_that_is_gone_or_changed_keeps_its_instant():
+    gone = {"$blaze": "datetime", "value": "2024-07-01T12:00:00+02:00", "zone": "Europe/Atlantis"}
+    changed = {**gone, "zone": "Europe/London"}
+    decoded = loads(json.dumps({"s": {"gone": gone, "changed": changed}}), {})["s"]
+    assert decoded["gone"].isoformat() == "2024-07-01T12:00:00+02:00"
+    assert decoded["changed"].isoformat() == "2024-07-01T11:00:00+01:00"
 
 
 ANNOTATED = [

@@ -18,10 +18,11 @@ from ..ground import capture
 from ..ground.clock import Clock
 from ..ground.context import RunInfo, StepContext
 from ..ground.errors import BlazeError, StateError
+from ..ground.own_log import OwnLog
 from ..remember.journal import Journal
 from ..remember.recorder import Recorder
 from ..what.plan import Plan
-from .attempt import ASKED, Attempt, Detached
+from .attempt import ASKED, Attempt, Detached, outcome_of
 from .pool import QUICK_FEW, Item, Pool, Worker
 from .probe import Point, Probe
 from .run import Run
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .events import Herald
     from .processes import ChildPool
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 #: Rows after which a state in memory is written to.
@@ -344,9 +345,8 @@ class Engine:
         def done(future: Future[Any]) -> None:
             if future.cancelled():
                 self._settle_later(attempt, None, BlazeError("it was cancelled in its executor"))
-                return
-            error = future.exception()
-            self._settle_later(attempt, None if error else future.result(), error)
+            else:
+                self._settle_later(attempt, *outcome_of(future))
 
         future.add_done_callback(done)
         return lambda: (future.cancel(), None)[1]

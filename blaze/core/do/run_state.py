@@ -1,6 +1,6 @@
 """What a run is at an instant: the arrays of its steps, and everything that is told from them.
 
-Nothing here changes a state; the transitions are those of :class:`blaze.core.do.run.Run`.
+Nothing here changes a state; the transitions are in ``consequences`` and ``run``.
 """
 
 from __future__ import annotations

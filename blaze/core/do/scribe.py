@@ -8,11 +8,11 @@ Without such work there is no thread.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Optional
 
+from ..ground.own_log import OwnLog
 from .pool import Item
 from .run import Run
 
@@ -26,7 +26,7 @@ TIDY_EVERY = 0.25
 #: Seconds that it does so at a time, if there is much; a fifth of the time from one look to the next.
 TIDY_FOR = 0.01
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 class Scribe:

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..ground.errors import StepCancelled, StepTimeout
+from ..ground.own_log import OwnLog
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
 from .pool import Item, Worker
 from .run import Run
@@ -43,7 +43,7 @@ LOOK_BUSY, LOOK_WAITING, LOOK_LONGEST = 0.05, 0.5, 30.0
 #: Looks without any run before the timekeeper goes to sleep for good.
 LINGER = 20
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 class Timekeeper:
