@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 
 import pytest
 
 from blaze import Blaze, BlockStatus, RunStatus
 from blaze.core.ground.filelock import try_lock
 from blaze.core.remember import codec, recovery, ticks
+from blaze.core.remember.database import BUSY_TIMEOUT
 from blaze.core.remember.schema import step_key
 from blaze.testing import Faults
 from tests.integration.timed import Timed, history, job, sql
@@ -304,3 +306,24 @@ def test_a_checkpoint_is_left_to_whoever_is_at_one(recorded):
     with journal.lock:
         assert journal.checkpoint(truncate=True) is True
     assert log.stat().st_size == 0
+
+
+@pytest.mark.parametrize("truncate", [False, True], ids=["passive", "truncating"])
+def test_a_checkpoint_takes_no_patience_from_the_writes_after_it(recorded, truncate):
+    journal = recorded[0]._open().journal
+    with journal.lock:
+        assert journal.checkpoint(truncate=truncate)
+    assert journal.read("PRAGMA busy_timeout") == [(BUSY_TIMEOUT * 1000,)]
+
+
+def test_a_truncating_checkpoint_waits_for_no_reader(recorded):
+    """The journal's lock is held meanwhile: the next turn may have more luck."""
+    journal = recorded[0]._open().journal
+    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM runs").fetchall()
+        recorded[0].run("seq")
+        began = time.monotonic()
+        with journal.lock:
+            journal.checkpoint(truncate=True)
+        assert time.monotonic() - began < PATIENCE < BUSY_TIMEOUT
