@@ -94,9 +94,13 @@ def test_the_runs_of_many_ticks_of_one_instant_are_made_shortly_before_it(bench,
     scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1), probe=Watching())
     settings = {"seq_run_interval": "0 3 * * *", "timezone": "UTC"}
     scheduler.submit([SubmitSequenceData("seq", job_id=f"job-{n}", **settings) for n in range(20)])
-    scheduler.advance(hours=24)
     tick = datetime(2026, 1, 1, 3, tzinfo=timezone.utc)
-    assert len(made) == 20 and {tick - timedelta(seconds=1) <= at < tick for at in made} == {True}
+    scheduler.advance(until=tick - timedelta(seconds=10))
+    assert made == []
+    before = scheduler.advance(until=tick - timedelta(seconds=0.01))
+    assert made == [before] * 20
+    assert scheduler.to_next_tick() == tick
+    assert len(made) == 20
     runs = scheduler.state.runs(status="COMPLETED").items
     assert len(runs) == 20 and {run.scheduled_at for run in runs} == {tick}
 
