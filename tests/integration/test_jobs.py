@@ -730,7 +730,7 @@ def test_whatever_stands_in_a_row_the_other_jobs_go_on_and_it_is_told(timed, col
     assert scheduler.health().ok
 
 
-def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed):
+def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed, caplog):
     """R8."""
     timed.bench.step("load", lambda limit=5: timed.noted.append(("load", limit)))
     timed.bench.sequence(seq_id="load")
@@ -743,6 +743,7 @@ def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed):
     other.clock.advance(minutes=1)
     found = scheduler.state.job("load")
     assert found.status is BROKEN and "limit" in found.error
+    assert "job of sequence 'load' is BROKEN: " in caplog.text
     assert other.times("tick") == ["12:00:00"]
     # A submission mends it too.
     assert scheduler.submit(job("load", parameters={"load": {"number": 9}})).status is ACTIVE

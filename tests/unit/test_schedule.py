@@ -295,6 +295,8 @@ def test_it_moves_strictly_on_and_depends_on_nothing_but_where_it_stands(text: s
         ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00", ["2026-10-04T02:30+11:00", "2026-10-05T02:15+11:00"]),
         ("0 12 * * *", "Pacific/Apia", "2011-12-29T13:00", ["2011-12-31T12:00+14:00", "2012-01-01T12:00+14:00"]),
         ("0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00", ["2018-11-04T01:00-02:00", "2018-11-05T00:00-02:00"]),
+        # Looked for from afar, from the winter before: the first of two 02:30s all the same.
+        ("30 2 25 10 *", "Europe/Berlin", "2025-11-01T00:00", ["2026-10-25T02:30+02:00", "2027-10-25T02:30+02:00"]),
         # Three hours are a correction already: nothing is made up for, and what comes twice fires twice.
         ("30 3 * * *", "Antarctica/Casey", "2009-10-17T12:00", ["2009-10-19T03:30+11:00", "2009-10-20T03:30+11:00"]),
         ("30 0 * * *", "Antarctica/Casey", "2010-03-04T12:00", ["2010-03-05T00:30+11:00", "2010-03-05T00:30+08:00"]),
