@@ -78,6 +78,11 @@ HARMLESS: Dict[Tuple[str, str, str], str] = {
         "return self._fixed and 0 != offset - before < CORRECTION and self._falls_into(change + before, change + offset)",
     ): "nothing falls into a gap that ends before it begins",
     (
+        "firing",
+        "in_time = now - due.next_at <= FORESIGHT",
+        "in_time = now - due.next_at < FORESIGHT",
+    ): "half a second late to the bit, what was prepared is prepared again",
+    (
         "remember/ticks",
         "if len(rows) < number:",
         "if len(rows) != number:",
