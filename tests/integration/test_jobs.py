@@ -744,7 +744,10 @@ def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed, caplo
     found = scheduler.state.job("load")
     assert found.status is BROKEN and "limit" in found.error
     assert "job of sequence 'load' is BROKEN: " in caplog.text
-    assert other.times("tick") == ["12:00:00"]
+    other.clock.advance(minutes=10)  # it is looked at again and again, and nothing has changed
+    assert scheduler.state.job("load").status is BROKEN
+    assert caplog.text.count("is BROKEN") == 1 and "is ACTIVE again" not in caplog.text
+    assert other.times("tick")[:2] == ["12:00:00", "12:01:00"]
     # A submission mends it too.
     assert scheduler.submit(job("load", parameters={"load": {"number": 9}})).status is ACTIVE
     other.clock.advance(minutes=1)

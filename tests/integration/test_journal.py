@@ -181,11 +181,11 @@ def test_jobs_that_are_due_together_are_counted_once_though_others_stand_between
     scheduler = timed.start()
     scheduler.submit([job(seq_id, job_id=f"{seq_id}-{n}") for seq_id in ("another", "tick") for n in range(4)])
     journal = scheduler._open().journal
-    at, many = ticks.next_due(journal, lambda seq_id: seq_id == "tick", 8)
+    at, many = ticks.next_due(journal, lambda key, seq_id: seq_id == "tick", 8)
     assert (at, many) == (sql(scheduler, "SELECT MIN(next_at) FROM jobs")[0][0], False)
-    assert ticks.next_due(journal, lambda seq_id: seq_id == "tick", 4) == (at, True)
-    assert ticks.next_due(journal, lambda seq_id: True, 8) == (at, True)
-    assert ticks.next_due(journal, lambda seq_id: False, 8) == (None, False)
+    assert ticks.next_due(journal, lambda key, seq_id: seq_id == "tick", 4) == (at, True)
+    assert ticks.next_due(journal, lambda key, seq_id: True, 8) == (at, True)
+    assert ticks.next_due(journal, lambda key, seq_id: False, 8) == (None, False)
 
 
 def test_a_queued_run_that_another_takes_at_the_last_moment_is_not_taken_again(timed):

@@ -216,7 +216,7 @@ WHERE id = ?""",
 """,
         """\
             journal, seen = self._session.journal, max(self._session.clock.time(), tick)
-            found = ticks.due_until(journal, seen, BATCH, self.knows)
+            found = ticks.due_until(journal, seen, BATCH, self.claims)
             class Seen:
                 def __getattr__(self, name):
                     return (lambda *rest: found) if name == "due_jobs" else getattr(ticks, name)
