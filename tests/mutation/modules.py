@@ -79,6 +79,11 @@ HARMLESS: Dict[Tuple[str, str, str], str] = {
     ): "nothing falls into a gap that ends before it begins",
     (
         "firing",
+        "self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}",
+        "self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 1.0 for due in found}",
+    ): "a job whose sequence nobody has is parked a second earlier",
+    (
+        "firing",
         "in_time = now - due.next_at <= FORESIGHT",
         "in_time = now - due.next_at < FORESIGHT",
     ): "half a second late to the bit, what was prepared is prepared again",
