@@ -37,7 +37,7 @@ def go_on(
             if end is not None and time.monotonic() > end:
                 return
             changed = mutated(code, mutant)
-            with workshop.changed(file, code, changed):
+            with workshop.changed(file, [(code, changed)]):
                 verdict, told = _judge(workshop, seconds)
             before, after = _difference(code, changed)
             entry = {

@@ -21,6 +21,13 @@ class Bug(NamedTuple):
     after: str
     #: Files below ``tests/``.
     tests: Tuple[str, ...]
+    #: Other places of the file, each with what it becomes.
+    more: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def changes(self) -> Tuple[Tuple[str, str], ...]:
+        """Every place with what it becomes."""
+        return ((self.before, self.after), *self.more)
 
 
 RECOVERY = ("integration/test_recovery.py",)
@@ -330,18 +337,10 @@ WHERE id = ?""",
         """\
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
-        recorder = engine.recorder
-        step.quick = seconds < QUICK
-        ready: List[Item] = []
-        with self.lock:
-            if attempt.phase > ASKED or (""",
-        """\
-        recorder = engine.recorder
-        step.quick = seconds < QUICK
-        ready: List[Item] = []
-        with self.lock:
-            if (""",
+""",
+        "",
         ("integration/test_timeouts.py",),
+        (("if attempt.phase > ASKED or (self.halted is not None", "if (self.halted is not None"),),
     ),
     Bug(
         "each attempt has an idempotency key of its own",
