@@ -59,13 +59,15 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_run(recorded, end, t
     before = after(scheduler, lambda recorder: None)
     if then.ended:
         assert before == after(
-            scheduler, lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, {"an": "output"}, "error", None)
+            scheduler,
+            lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, (b"an output", "shown"), "error", None),
         )
         assert before == after(scheduler, lambda r: r.end_by_rule(key, then, "later", "error", 3.0))
     if then is RunStatus.COMPLETED:
-        assert before == after(
-            scheduler, lambda r: r.run_ended(key, "run", then, None, 1.0, 2.0, 1.0, None, None, None)
-        )
+        for output in (None, (b"small", "shown"), (b"large" * 1000, "shown")):
+            assert before == after(
+                scheduler, lambda r, out=output: r.run_ended(key, "run", then, None, 1.0, 2.0, 1.0, out, None, None)
+            )
     assert before == after(scheduler, lambda r: r.run_started(key, 1.0))
 
 
@@ -78,7 +80,7 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_step(recorded, end, 
     assert before == after(scheduler, lambda r: r.step(key, 0, then, "later", 7, 1.0, 2.0, "error", 3.0))
     if then is BlockStatus.COMPLETED:
         assert before == after(
-            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, True, None)
+            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, (b"later", "shown"), True, None)
         )
     assert before == after(scheduler, lambda r: r.progress(key, 0, 1.0, 2.0))
 
@@ -87,7 +89,7 @@ def test_the_second_output_of_a_step_is_refused_and_the_first_stays(recorded, ca
     scheduler, key = recorded
     before = after(scheduler, lambda recorder: None)
     assert before == after(
-        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, False, None)
+        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, (b"later", "shown"), False, None)
     )
     assert "the database refused an entry" in caplog.text
     assert step_key(key, 0) == before[1][0][0]

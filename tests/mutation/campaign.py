@@ -116,7 +116,7 @@ def _difference(before: str, after: str) -> Tuple[str, str]:
     lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
     old = " ".join(line[2:].strip() for line in lines if line.startswith("- "))
     new = " ".join(line[2:].strip() for line in lines if line.startswith("+ "))
-    return old, new
+    return old.strip(), new.strip()
 
 
 def _file(directory: Path, module: str) -> Path:
