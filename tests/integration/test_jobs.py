@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -744,7 +746,10 @@ def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed, caplo
     found = scheduler.state.job("load")
     assert found.status is BROKEN and "limit" in found.error
     assert "job of sequence 'load' is BROKEN: " in caplog.text
-    other.clock.advance(minutes=10)  # it is looked at again and again, and nothing has changed
+    for number in range(3):  # it is looked at again whenever another process has written something
+        with contextlib.closing(sqlite3.connect(timed.folder / "state" / "blaze.db")) as another, another:
+            another.execute("INSERT INTO settings (name, value) VALUES (?, '')", (f"anything-{number}",))
+        other.clock.advance(minutes=3)
     assert scheduler.state.job("load").status is BROKEN
     assert caplog.text.count("is BROKEN") == 1 and "is ACTIVE again" not in caplog.text
     assert other.times("tick")[:2] == ["12:00:00", "12:01:00"]
