@@ -21,6 +21,13 @@ class Bug(NamedTuple):
     after: str
     #: Files below ``tests/``.
     tests: Tuple[str, ...]
+    #: Other places of the file, each with what it becomes.
+    more: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def changes(self) -> Tuple[Tuple[str, str], ...]:
+        """Every place with what it becomes."""
+        return ((self.before, self.after), *self.more)
 
 
 RECOVERY = ("integration/test_recovery.py",)
@@ -216,7 +223,7 @@ WHERE id = ?""",
 """,
         """\
             journal, seen = self._session.journal, max(self._session.clock.time(), tick)
-            found = ticks.due_until(journal, seen, BATCH, self.knows)
+            found = ticks.due_until(journal, seen, BATCH, self.claims)
             class Seen:
                 def __getattr__(self, name):
                     return (lambda *rest: found) if name == "due_jobs" else getattr(ticks, name)
@@ -330,22 +337,10 @@ WHERE id = ?""",
         """\
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
-        recorder = engine.recorder
-        # Before the attempt is over: it is stopped, too, if the value's own code does not come to an end.
-        kept = None if recorder is None else recorder.keep(self.info.run_id, step.name, value, step.persist, pickled)
-        step.quick = seconds < QUICK
-        ready: List[Item] = []
-        with self.lock:
-            if attempt.phase > ASKED or (""",
-        """\
-        recorder = engine.recorder
-        # Before the attempt is over: it is stopped, too, if the value's own code does not come to an end.
-        kept = None if recorder is None else recorder.keep(self.info.run_id, step.name, value, step.persist, pickled)
-        step.quick = seconds < QUICK
-        ready: List[Item] = []
-        with self.lock:
-            if (""",
+""",
+        "",
         ("integration/test_timeouts.py",),
+        (("if attempt.phase > ASKED or (self.halted is not None", "if (self.halted is not None"),),
     ),
     Bug(
         "each attempt has an idempotency key of its own",
