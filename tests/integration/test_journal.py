@@ -182,7 +182,7 @@ def test_a_queued_run_that_another_takes_at_the_last_moment_is_not_taken_again(t
         changed_elsewhere(timed, "UPDATE runs SET owner = 'another', reason = NULL, deadline = 7.0")
 
     def take():
-        return ticks.take_queued(journal, scheduler.instance_id, lambda seq_id: True, lambda seq_id: 5.0)
+        return ticks.take_queued(journal, scheduler.instance_id, lambda *run: True, lambda seq_id: 5.0)
 
     probe.happens.append(taken_by_another)
     assert take() == []
@@ -196,7 +196,7 @@ def test_a_queued_run_that_was_cancelled_at_the_last_moment_is_not_taken(timed):
     scheduler.run("tick", timeout=PATIENCE)
     sql(scheduler, "UPDATE runs SET status = 'PENDING', job_id = 'tick', owner = NULL, reason = 'queued'")
     probe.happens.append(lambda: changed_elsewhere(timed, "UPDATE runs SET status = 'CANCELLED'"))
-    assert ticks.take_queued(scheduler._open().journal, "me", lambda seq_id: True, lambda seq_id: None) == []
+    assert ticks.take_queued(scheduler._open().journal, "me", lambda *run: True, lambda seq_id: None) == []
     assert sql(scheduler, "SELECT status, owner FROM runs") == [("CANCELLED", None)]
 
 
