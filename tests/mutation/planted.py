@@ -257,8 +257,7 @@ WHERE id = ?""",
         'SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "\n'
         '                f"AND reason = ? AND {IS_OPEN}",\n'
         "                (owner, deadline(seq_id), key, QUEUED),",
-        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n'
-        "                (owner, deadline(seq_id), key),",
+        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n                (owner, deadline(seq_id), key),',
         JOURNAL,
     ),
     Bug(
