@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
-from blaze import Blaze, BlazeBlock, BlazeSequence, RunStatus, SeqBlockData, SubmitSequenceData, current
+from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData, SubmitSequenceData, current
 
 from ...graphs import RUN_LIMIT, Graph, sequences_of
 from ...measure import Timed, require, stopwatch
@@ -30,8 +30,8 @@ sequences = BlazeSequence()
 def record() -> None:
     """Note when the body began."""
     began = time.time()
-    run = current()
-    fired.append((run.job_id or "", run.scheduled_at.timestamp() if run.scheduled_at else 0.0, began))
+    info = current().info
+    fired.append((info.job_id or "", info.scheduled_at or 0.0, began))
 
 
 @sequences.sequence(blocks=blocks, sequence=[SeqBlockData("record")], seq_id="tick")
@@ -172,11 +172,5 @@ def carry(setting: str, graph: Graph, place: Path, again: bool) -> Optional[int]
     with _scheduler(setting, _doomed(graph), place) as scheduler:
         if not again:
             return scheduler.run("doomed").raise_for_status().output  # type: ignore[no-any-return]
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            (run,) = scheduler.state.runs()
-            if run.status.is_final:
-                require(run.status is RunStatus.COMPLETED, f"the run is {run.status}: {run.reason}")
-                return scheduler.state.run(run.run_id).output  # type: ignore[no-any-return]
-            time.sleep(0.01)
-    return None
+        (handle,) = scheduler.recovered
+        return handle.result(RUN_LIMIT).raise_for_status().output  # type: ignore[no-any-return]

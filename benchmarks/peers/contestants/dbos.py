@@ -61,9 +61,7 @@ async def graph_workflow(last: str) -> int:
     """Level after level: every step of a level is ready when the level before has ended."""
     found: Dict[str, int] = {}
     for level in _levels():
-        values = await asyncio.gather(
-            *[call(task.name, [found[parent] for parent in task.parents]) for task in level]
-        )
+        values = await asyncio.gather(*[call(task.name, [found[parent] for parent in task.parents]) for task in level])
         found.update(zip((task.name for task in level), values))
     return found[last]
 
