@@ -11,10 +11,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two targets that install into the same .venv at once would break it.
 .NOTPARALLEL:
 
-.PHONY: help demo test slow bench bench-scheduler bench-daemon lint docs clean
+.PHONY: help demo test slow bench bench-scheduler bench-daemon bench-peers lint docs clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/.run  ## run the weather example
 	@$(BIN)/python examples/weather/run.py
@@ -34,6 +34,10 @@ bench-scheduler: .venv/.test  ## measure the scheduler: many jobs, lateness, idl
 bench-daemon: .venv/.test  ## measure the daemon's socket against a JSON echo
 	@$(BIN)/python -m benchmarks.daemon $(ARGS)
 
+bench-peers: .venv/.test  ## measure Blaze beside other packages (half an hour)
+	@$(BIN)/python -m benchmarks.peers.venvs || echo "what can't be installed has no figures"
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
 lint: .venv/.lint  ## style, format, types and the floors
 	@status=0; \
 	for check in "ruff check" "ruff format --check" "mypy --strict blaze pytest_blaze.py" "lint-imports" \
@@ -45,7 +49,7 @@ docs: .venv/.docs  ## build the manual into site/
 	@$(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything that was built
-	rm -rf .venv build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-peers build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is redone when pyproject.toml changes, and only then.

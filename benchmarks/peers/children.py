@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -61,18 +60,19 @@ class Child:
         place.mkdir(parents=True, exist_ok=True)
         self.entry = entry
         self.mark = uuid.uuid4().hex
-        self._log = tempfile.TemporaryFile()
+        self._log = place / f"{self.mark}.log"
         self._unread = b""
         command = [str(python), "-m", "benchmarks.peers.cell", entry.contestant.key, entry.setting.key, workload]
-        self._process = subprocess.Popen(
-            [*command, str(size), str(place), *filter(None, [argument])],
-            cwd=place,
-            env={**environment(place, self.mark), "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, str(size), str(place), *filter(None, [argument])],
+                cwd=place,
+                env={**environment(place, self.mark), "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def ask(self, limit: float = ANSWER_LIMIT) -> Dict[str, Any]:
         """Let it go on until it has answered. Raises :class:`Failed`, and then the child has been killed."""
@@ -104,9 +104,8 @@ class Child:
             raise Failed(f"ended with {status}: {self.tail()}")
         found: Dict[str, Any] = json.loads(line)
         if "error" in found:
-            said = self.tail() if os.environ.get("BENCH_VERBOSE") else ""
             self.kill()
-            raise Failed(f"{found['error']} {said}".strip())
+            raise Failed(found["error"])
         return found
 
     def _line(self, limit: float) -> Optional[bytes]:
@@ -126,8 +125,7 @@ class Child:
 
     def tail(self) -> str:
         """The last of what it printed."""
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return " | ".join(lines[-3:])[-400:]
 
     def kill(self) -> None:

@@ -52,6 +52,8 @@ class Setting:
     cannot: Mapping[str, str] = field(default_factory=dict)
     #: How much it is asked for, where that is less than the others' share.
     sizes: Mapping[str, int] = field(default_factory=dict)
+    #: Workloads for which it stores more or less than its level says.
+    levels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class Entry:
         """Its name in tables."""
         return f"{self.contestant.title}, {self.setting.how}"
 
+    def level(self, workload: str) -> str:
+        """What survives of what this workload makes."""
+        return self.setting.levels.get(workload, self.setting.level)
+
     def why_not(self, workload: str) -> Optional[str]:
         """The reason for an empty cell; None: it is measured."""
         reason = self.setting.cannot.get(workload) or self.contestant.cannot.get(workload)
@@ -115,7 +121,7 @@ BARE = Contestant(
     distribution="",
     venv="blaze",
     settings=(
-        Setting("F1", "F1: graphlib and a pool of 4 threads", "nothing", MEMORY),
+        Setting("F1", "F1: graphlib and a pool of 4 threads", "nothing", MEMORY, levels={"hello": PROCESS}),
         Setting(
             "F2i", "F2i: one thread, INSERT + COMMIT a step", "a row a step, WAL, NORMAL", PROCESS,
             {"late": "nothing is stored when it fires", "idle": ONCE},
@@ -170,12 +176,13 @@ APSCHEDULER = Contestant(
         ),
     ),
     imports="from apscheduler.schedulers.background import BackgroundScheduler",
-    strength="Schedulers for asyncio, Qt, Tornado, Twisted and gevent; interval triggers and combined triggers; stores on "
+    strength="Schedulers for asyncio, Qt, Tornado, Twisted and gevent; interval triggers and combined triggers; "
+    "stores on "
     "PostgreSQL, MySQL, MongoDB, Redis and others.",
     reading="It fires jobs and knows no graphs: one job of the small pipeline is its three steps called by hand, "
     "without a record of any of them. A job leaves the store when it fires, so what was at work when the process "
     "was killed is not done again.",
-    cannot={name: "jobs, no graphs" for name in GRAPHS},
+    cannot=dict.fromkeys(GRAPHS, "jobs, no graphs"),
 )  # fmt: skip
 
 HUEY = Contestant(
@@ -184,10 +191,13 @@ HUEY = Contestant(
     distribution="huey",
     venv="huey",
     settings=(
-        Setting("default", "SqliteHuey, polling 0.1 s – 10 s (default)", "queue and results, WAL, FULL", POWER),
+        Setting(
+            "default", "SqliteHuey, polling 0.1 s – 10 s (default)", "queue and results, WAL, FULL", POWER,
+            {"kill": "polling makes no difference"}, levels={"cron": MEMORY, "idle": MEMORY},
+        ),
         Setting(
             "quick", "SqliteHuey, polling 1 ms – 10 ms", "queue and results, WAL, FULL", POWER,
-            {"cron": ONCE, "kill": ONCE},
+            {"cron": ONCE},
         ),
         Setting(
             "nosync", "SqliteHuey, fsync=False, polling 1 ms – 10 ms", "queue and results, WAL, OFF", PROCESS,
@@ -220,8 +230,10 @@ DBOS = Contestant(
     settings=(Setting("default", "SQLite system database (default)", "a row a step, rollback journal, FULL", POWER),),
     imports="from dbos import DBOS, DBOSConfig",
     strength="PostgreSQL as the system database and many executors on it; workflows are ordinary Python control flow, "
-    "decided while they run; queues with rate limits; messages and events between workflows; forking a workflow from a step.",
-    reading="Its documentation recommends PostgreSQL for production; SQLite is its default for local use. A schedule has a "
+    "decided while they run; queues with rate limits; messages and events between workflows; forking a workflow "
+    "from a step.",
+    reading="Its documentation recommends PostgreSQL for production; SQLite is its default for local use. A "
+    "schedule has a "
     "thread of its own, so 10,000 were not tried.",
     sizes={"chain": 500, "fan": 500, "runs": 100, "cron": 500},
     rounds=3,
@@ -238,7 +250,8 @@ PREFECT = Contestant(
     imports="from prefect import flow, task",
     strength="A web interface, deployments to remote workers, events and automations, blocks for credentials, a hosted "
     "service; flows are ordinary Python control flow.",
-    reading="A flow run has fixed costs of about a second. Its server is a second process, started before the clock and not "
+    reading="A flow run has fixed costs of about a second. Its server is a second process, started before the "
+    "clock and not "
     "counted in CPU time; it goes on writing states after a flow has ended. In the kill test results are "
     "persisted and cached by inputs (INPUTS + TASK_SOURCE), and the flow is called again.",
     cannot={
@@ -265,7 +278,8 @@ DAGSTER = Contestant(
     imports="from dagster import job, op",
     strength="Assets with lineage, partitions and checks; a web interface; sensors and declarative automation; "
     "typed configuration; integrations with most data tools.",
-    reading="In-process execution is one step at a time by design. In the kill test the run is marked as failed, as its daemon's run "
+    reading="In-process execution is one step at a time by design. In the kill test the run is marked as failed, "
+    "as its daemon's run "
     "monitoring would, and re-executed from the failure; outputs are in files.",
     cannot={
         "cron": "schedules need its daemon",
@@ -283,7 +297,8 @@ LUIGI = Contestant(
     venv="luigi",
     settings=(Setting("files", "local scheduler, 1 worker, a file a task", "a file a task, no fsync", PROCESS),),
     imports="import luigi",
-    strength="Targets for HDFS, S3, databases and more: what is done is what is there, so that no state can be lost; a central "
+    strength="Targets for HDFS, S3, databases and more: what is done is what is there, so that no state can be "
+    "lost; a central "
     "scheduler with a web page; Hadoop and Spark tasks.",
     reading="With more workers each task is a process. Its scheduler looks at all tasks for each one, "
     "so the cost of a step grows with the number of steps.",
@@ -305,10 +320,13 @@ HAMILTON = Contestant(
         ),
     ),
     imports="from hamilton import driver",
-    strength="Functions are wired by their parameters' names, with lineage and data-quality checks on columns; decorators that make "
+    strength="Functions are wired by their parameters' names, with lineage and data-quality checks on columns; "
+    "decorators that make "
     "nodes from nodes; execution on Dask, Ray and Spark.",
-    reading="Everything runs in the calling thread, one step at a time, so its steps neither wait for a thread nor for a lock, and "
-    "two that wait for a network wait one after the other. With the cache in a benchmark, results are stored and not taken.",
+    reading="Everything runs in the calling thread, one step at a time, so its steps neither wait for a thread "
+    "nor for a lock, and "
+    "two that wait for a network wait one after the other. With the cache in a benchmark, results are stored and "
+    "not taken.",
     cannot=NO_SCHEDULER,
 )  # fmt: skip
 
@@ -318,14 +336,18 @@ REDUN = Contestant(
     distribution="redun",
     venv="redun",
     settings=(
-        Setting("memory", "in-memory database, 4 threads", "nothing", MEMORY, {"kill": "stores nothing"}),
+        Setting(
+            "memory", "in-memory database, 4 threads", "nothing", MEMORY,
+            {"kill": "stores nothing"}, levels={"hello": POWER},
+        ),
         Setting(
             "sqlite", "SQLite file, 4 threads", "call graph, several commits a task", POWER,
             sizes={"chain": 100, "fan": 100},
         ),
     ),
     imports="from redun import Scheduler, task",
-    strength="Results are known by a hash of code and arguments, so that a changed function reruns what depends on it and nothing else; "
+    strength="Results are known by a hash of code and arguments, so that a changed function reruns what depends "
+    "on it and nothing else; "
     "provenance queries; AWS Batch, Glue and Kubernetes executors; files as values.",
     reading="In the benchmarks each call is made (cache=False); in the kill test its cache is on, as by default.",
     cannot=NO_SCHEDULER,
@@ -343,7 +365,8 @@ DOIT = Contestant(
     ),
     imports="from doit.cmd_base import ModuleTaskLoader; from doit.doit_cmd import DoitMain",
     strength="File dependencies and targets, as make has them; shell actions; a command line for every task file.",
-    reading="Values are written once, when the run ends: that is why a step is cheap, and why a killed run begins anew.",
+    reading="Values are written once, when the run ends: that is why a step is cheap, and why a killed run "
+    "begins anew.",
     cannot=NO_SCHEDULER,
 )
 

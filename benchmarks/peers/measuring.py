@@ -214,7 +214,7 @@ def _kill(results: Results, workload: str, entries: Sequence[Entry], effort: Eff
 
 
 def killed(python: Path, entry: Entry, place: Path, steps: int, delay: float) -> Dict[str, Any]:
-    """Kill a pipeline ``delay`` seconds after ``steps`` of its steps have begun, restart it, and tell what became of it."""
+    """Kill a pipeline ``delay`` seconds after so many steps have begun, restart it, and tell what became of it."""
     witness = place / "witness"
     first = Child(python, entry, "kill", 1, place, "first")
     try:

@@ -14,11 +14,11 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from ..bench import ROOT
 from ..report import Report, note
-from . import charts, page
+from . import charts, page, readme
 from .field import entries
 from .measuring import QUICK, Effort, measure
 from .results import Results
@@ -26,6 +26,7 @@ from .venvs import BLAZE, inventory
 from .workloads import WORKLOADS
 
 BENCHMARKS = ROOT / "benchmarks"
+PAGE = BENCHMARKS / "RESULTS.md"
 RESULTS = BENCHMARKS / "peers" / "results.json"
 
 
@@ -39,6 +40,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         directory = options.page.parent
         written = charts.write(results, directory / "charts")
         options.page.write_text(page.text(results, written), encoding="utf-8")
+        if options.page == PAGE:
+            readme.update(results, ROOT / "README.md")
         note(f"{options.page} and {len(written)} charts are written")
     if options.json:
         sys.stdout.write(json.dumps(results.cells, indent=2, ensure_ascii=False) + "\n")
@@ -99,7 +102,7 @@ def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workload",
-        type=lambda text: _workloads(text),
+        type=_workloads,
         default=list(WORKLOADS),
         metavar="NAME[,NAME]",
         help="these workloads; patterns too",
@@ -110,7 +113,7 @@ def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the results as JSON, too")
     parser.add_argument("--dir", type=Path, help="for databases; on a real disk (default: benchmarks/.work)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where results are kept")
-    parser.add_argument("--page", type=Path, default=BENCHMARKS / "RESULTS.md", metavar="FILE", help="the page")
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="the page")
     return parser.parse_args(arguments)
 
 
@@ -122,6 +125,6 @@ def _chosen(text: str, names: Sequence[str], what: str) -> List[str]:
     return patterns
 
 
-def _workloads(text: str) -> List[Any]:
+def _workloads(text: str) -> List[str]:
     patterns = _chosen(text, list(WORKLOADS), "workload")
     return [name for name in WORKLOADS if _matches(name, patterns)]

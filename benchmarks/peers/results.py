@@ -27,7 +27,7 @@ class Results:
     installed: Dict[str, Any] = field(default_factory=dict)
     #: Workload → when it was measured, with what options.
     measured: Dict[str, Dict[str, Any]] = field(default_factory=dict)
-    #: Workload → entry → what was found: ``times``, ``cpus`` and ``spins`` of repetitions, or other figures, or ``error``.
+    #: Workload → entry → what was found: ``times``, ``cpus``, ``spins`` of repetitions, other figures, or ``error``.
     cells: Dict[str, Dict[str, Dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod

@@ -29,7 +29,8 @@ import importlib.metadata, json, os, sys, sysconfig
 tools = {"pip", "setuptools", "wheel"}
 found = {d.metadata["Name"].lower(): d for d in importlib.metadata.distributions()}
 found = {name: d for name, d in found.items() if name not in tools}
-paths = {os.path.realpath(d.locate_file(f)) for d in found.values() for f in d.files or () if not str(f).endswith(".pyc")}
+files = (d.locate_file(f) for d in found.values() for f in d.files or () if not str(f).endswith(".pyc"))
+paths = {os.path.realpath(file) for file in files}
 size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
 print(json.dumps({"python": sys.version.split()[0], "bytes": size,
                   "distributions": {name: d.version for name, d in sorted(found.items())}}))

@@ -149,10 +149,7 @@ def graph(setting: str, graph: Graph, place: Path) -> Iterator[Callable[[], Tupl
 
     def once() -> Tuple[Timed, Any]:
         stop = stopwatch()
-        if is_chain:
-            output = chain_workflow(len(graph.tasks))
-        else:
-            output = asyncio.run(_awaited(graph.tasks[-1].name))
+        output = chain_workflow(len(graph.tasks)) if is_chain else asyncio.run(_awaited(graph.tasks[-1].name))
         return stop(), output
 
     with _launched(place):

@@ -12,6 +12,6 @@ def shout(text: str) -> str:
 
 
 if __name__ == "__main__":
-    with LocalCluster(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None) as cluster:
-        with Client(cluster) as client:
-            print(client.submit(shout, client.submit(greet)).result())
+    cluster = LocalCluster(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        print(client.submit(shout, client.submit(greet)).result())
