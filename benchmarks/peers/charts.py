@@ -59,7 +59,9 @@ def chart_of(results: Results, workload: str, name: str, title: str, keys: Optio
 
 def _bar(entry: Entry, workload: str, value: float) -> Bar:
     key, title = entry.contestant.key, entry.contestant.title
-    how = entry.setting.how.split(",")[0].replace(" (default)", "")
+    parts = entry.setting.how.replace(" (default)", "").split(",")
+    alike = [other for other in entry.contestant.settings if other.how.split(",")[0] == parts[0]]
+    how = ",".join(parts[: min(len(alike), 2)])
     label = entry.setting.how if key == "bare_loops" else f"{title}: {how}"
     if workload in ("import", "hello"):
         label = title

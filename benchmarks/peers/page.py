@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from ..measure import REFERENCE_SPIN, Spread
 from .charts import duration
 from .explanations import why
-from .field import FIELD, LEVELS, MEMORY, NO_TELEMETRY, POWER, PROCESS, Contestant, Entry, entries
+from .field import FIELD, LEVELS, NO_TELEMETRY, Contestant, Entry, entries
 from .results import Results
 from .workloads import (
     DOOMED_CHAIN,
@@ -340,21 +340,30 @@ def rivals(results: Results, workload: str, level: str) -> List[Tuple[Entry, flo
 
 
 def _slower(results: Results) -> str:
-    lines = []
-    for workload in TURNS:
-        for level in (MEMORY, PROCESS, POWER):
-            ours = best_of_blaze(results, workload, level)
-            for entry, at in rivals(results, workload, level) if ours else ():
-                if ours and at < ours[1]:
-                    told = f"{entry.contestant.title} ({entry.setting.how}) {duration(at)}, Blaze {duration(ours[1])}"
-                    lines.append(
-                        f"- **{WORKLOADS[workload].title}, {level}**: {told}, {ours[1] / at:.1f} times as long. "
-                        f"{why(workload, entry.key)}"
-                    )
     if not results.cells:
         return ""
-    told = "\n".join(lines) or "- nowhere, in this sitting."
+    lines = []
+    for workload in TURNS:
+        for level in LEVELS:
+            ours = best_of_blaze(results, workload, level)
+            faster = [(entry, at) for entry, at in rivals(results, workload, level) if ours and at < ours[1]]
+            lines += [_told_slower(workload, level, entry, at, ours[1]) for entry, at in faster if ours]
+    for workload in ("import", "hello"):
+        found = [(results.at_reference(workload, entry.key), entry) for entry, _ in _found(results, workload)]
+        times = [(at, entry) for at, entry in found if at is not None and entry.contestant.key != "bare_loops"]
+        own = [at for at, entry in times if entry.contestant.key == "blaze"]
+        faster_starts = [(at, entry) for at, entry in times if own and at < own[0]]
+        for at, entry in sorted(faster_starts, key=lambda pair: pair[0]):
+            lines.append(_told_slower(workload, "", entry, at, own[0]))
+    told = "\n".join(lines) or "- Nowhere, in this sitting."
     return f"## Where Blaze is not the fastest at its level, and why\n\n{told}\n"
+
+
+def _told_slower(workload: str, level: str, entry: Entry, at: float, ours: float) -> str:
+    title = f"{WORKLOADS[workload].title}{level and f', {level}'}"
+    named = f"{entry.contestant.title} ({entry.setting.how})"
+    times = f"{duration(at)}, Blaze {duration(ours)}: {ours / at:.1f} times as long"
+    return f"- **{title}**: {named} {times}. {why(workload, entry.key)}"
 
 
 def _readings(results: Results) -> str:

@@ -1,7 +1,7 @@
 """DBOS on its default system database, a SQLite file: workflows of steps in the same process.
 
 A chain is a workflow that calls synchronous steps; in wider graphs the steps are coroutines, and what is
-ready is gathered. The runs are background workflows, all started and then waited for.
+ready is gathered. Runs are called one after the other: as background workflows they took as long.
 """
 
 from __future__ import annotations
