@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Dict, List, Mapping, Optional
 from ..measure import REFERENCE_SPIN, Spread
 from .workloads import GRAPHS, steps_of
 
+#: A list of numbers or strings in an indented document.
+LIST = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
 #: The form of the file; a file of another form is measured anew.
 FORM = 1
 
@@ -64,6 +67,7 @@ class Results:
             "cells": self.cells,
         }
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        text = LIST.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text)  # a list is a line
         beside = self.path.with_suffix(".new")
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, self.path)
