@@ -131,11 +131,7 @@ class Child:
     def kill(self) -> None:
         """End it and whatever it started, as ``kill -9`` does."""
         self._signal(signal.SIGKILL)
-        for pid in marked(self.mark):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        end_marked(self.mark)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -162,3 +158,12 @@ def marked(mark: str) -> List[int]:
         except OSError:
             pass  # it has ended, or is another user's
     return found
+
+
+def end_marked(mark: str) -> None:
+    """End them."""
+    for pid in marked(mark):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass

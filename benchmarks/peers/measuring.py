@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
@@ -15,7 +16,7 @@ from ..bench import ROOT
 from ..measure import spin
 from ..report import note
 from . import workloads
-from .children import Child, Failed, environment
+from .children import Child, Failed, end_marked, environment
 from .field import Entry
 from .results import Results
 from .venvs import interpreter
@@ -276,8 +277,9 @@ def _start(results: Results, workload: str, entries: Sequence[Entry], effort: Ef
 def started(entry: Entry, workload: str, place: Path) -> Dict[str, float]:
     """Start an interpreter and wait for its end: seconds, processor seconds, and the most memory that it took."""
     place.mkdir(parents=True)
+    mark = uuid.uuid4().hex
     environ = {
-        **environment(place, "start"),
+        **environment(place, mark),
         "PYTHONPYCACHEPREFIX": str(place.parent / f"compiled-{entry.contestant.key}"),
     }
     python = python_of(entry)
@@ -294,6 +296,7 @@ def started(entry: Entry, workload: str, place: Path) -> Dict[str, float]:
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
+    end_marked(mark)
     printed = (place / "out").read_text(encoding="utf-8").split()
     if process.returncode or "HELLO" not in printed:
         told = (place / "err").read_text(encoding="utf-8", errors="replace").strip()[-300:]

@@ -62,7 +62,15 @@ def make(name: str, versions: Mapping[str, str]) -> None:
     if name != BLAZE or not stamp.is_file():
         shutil.rmtree(directory, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
-    pip = [str(directory / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
+    pip = [
+        str(directory / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "-qq",
+        "--no-compile",
+    ]
     wanted: List[str] = [f"{distribution}=={version}" for distribution, version in versions.items()]
     if name == BLAZE:
         wanted = [str(ROOT)]
