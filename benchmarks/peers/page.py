@@ -43,18 +43,15 @@ an hour is measured. Leave the machine alone meanwhile.
 HOW = """## How to read it
 
 - **Levels.** *memory*: nothing is stored. *process*: survives `kill -9`, may lose its last moments at a power cut.
-  *power*:
-  an fsync with every commit. Compare within a level: an fsync costs more than all else here together. What exactly is
-  stored differs, and stands in each row.
-- **Turns.** Each repetition of one is followed by one of the next: A B C A B C. The first of each is dropped. While
-  it is another
-  one's turn, a process is stopped. Figures are medians with the least and the greatest.
+  *power*: an fsync with every commit. Compare within a level: an fsync costs more than all else here together. What
+  exactly is stored differs, and stands in each row.
+- **Turns.** Each repetition of one is followed by one of the next: A B C A B C. The first of each is dropped. While it
+  is another one's turn, a process is stopped. Figures are medians with the least and the greatest.
 - **Checked.** Every repetition's output is compared with the right one; a wrong one leaves its cell empty, with the
   error.
-- **Spin** is a fixed loop, run before and after each repetition: milliseconds per million rounds. *At spin
-  {reference:g}* is the
-  median of each time corrected by its spin. It is right for what computes, and too small for what waits for a disk or a
-  timer. Take ratios below 1.5 for equal.
+- **Spin** is a fixed loop, run before and after each repetition: milliseconds per million rounds. *At spin {reference:g}*
+  is the median of each time corrected by its spin. It is right for what computes, and too small for what waits for a
+  disk or a timer. Take ratios below 1.5 for equal.
 - **N** is smaller where a repetition would take more than a few seconds; compare the cost of one.
 - **× Blaze** is the cost in units of Blaze's best at the same level, both at the same spin: 2.0 is twice as slow.
 - Not timed: imports, declaring the graph, opening the database, starting workers. Four threads, where there are
@@ -248,22 +245,18 @@ def _kill(results: Results, workload: str) -> str:
     return (
         _table(head, rows)
         + f"""
-The same pipeline of {steps} steps for everyone, killed at the same points of its progress: at once when the 2nd to
-{DOOMED_CHAIN + DOOMED_FAN - 1}th step has begun, or up to {1.5 * DOOMED_SECONDS * 1e3:.0f} ms later (seeded, so
-always the same). The whole process group is killed,
-then the same program is started again in the way that the documentation shows. A *witness*, a file that nobody but the
-steps' bodies writes to, tells what ran.
+The same pipeline of {steps} steps for everyone, killed at the same points of its progress: when the 2nd to
+{DOOMED_CHAIN + DOOMED_FAN - 1}th step has begun, and up to {1.5 * DOOMED_SECONDS * 1e3:.0f} ms later (seeded, so always the same). The whole
+process group is killed, then the same program is started again in the way that the documentation shows. A *witness*, a
+file that only the bodies of the steps write to, tells what ran.
 
-- A step is **completed** when its body had ended before the kill. Some time passes between the body's end and the
-  record of
-  it, and no one can promise anything for those moments; so the next column counts the completed steps that a step
-  behind them
-  **had begun to build upon**. They are beyond doubt, and Blaze's promise is that this column is 0.
-- A step is **in flight** when its body had begun and not ended. That it runs again is the best that anyone can do:
-  whether it did
-  its work can't be known. Blaze runs it with the same `idempotency_key`. Where this column is 0 and steps
-  never ran, the step in flight was lost.
-- Sums over all kills, of all steps of all runs.
+- A step is **completed** when its body had ended before the kill. Between that and the record of it some time passes,
+  and nobody can promise anything for it. So the next column counts those that a step behind them **had begun to build
+  upon**: they are beyond doubt, and what Blaze promises is that this column is 0.
+- A step is **in flight** when its body had begun and not ended. To run it again is the best that anyone can do, since
+  whether it did its work can't be known; Blaze does so with the same `idempotency_key`. Where it is not run again, it
+  is among the steps that never ran.
+- Sums over all kills.
 """
     )
 

@@ -36,7 +36,7 @@ def table(results: Results) -> str:
         return "Not measured yet."
     head = (
         "| | survives | a step of a chain | a step of a fan-out | a run of 3 steps "
-        "| finished after kill -9 and restart | completed steps done twice |\n"
+        "| finished after kill -9 and restart | done twice although built upon |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
     return "\n".join([head, *(row for _, _, row in sorted(rows))])
@@ -47,7 +47,7 @@ def _kill(results: Results, entry: Entry) -> Tuple[str, str]:
     if not kills:
         return "–", "–"
     finished = sum(kill["finished"] for kill in kills)
-    again = sum(len(kill["completed_again"]) for kill in kills)
+    again = sum(len(kill["built_upon_again"]) for kill in kills)
     return f"{finished} of {len(kills)}", f"{again} of {sum(kill['completed'] for kill in kills)}"
 
 

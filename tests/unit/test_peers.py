@@ -341,7 +341,7 @@ def test_the_table_of_the_readme_stands_between_its_marks(recorded: Results, tmp
         readme.update(recorded, path)
     text = path.read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "| **Blaze (durability=process)** | process |" in text and "| 1 of 3 |" in text
+    assert "| **Blaze (durability=process)** | process |" in text and "| 0 of 3 |" in text
     path.write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match="no place for the table"):
         readme.update(recorded, path)
