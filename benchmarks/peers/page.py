@@ -29,7 +29,7 @@ AGAIN = """## Make it again
 
 ```bash
 make bench-peers                              # installs the peers into .venv-peers, measures, writes this page
-make bench-peers ARGS="--quick"               # a minute or two: does it all work?
+make bench-peers ARGS="--quick"               # a few minutes: does it all work?
 make bench-peers ARGS="--only huey,blaze --workload chain,kill"   # some of it; the rest of the page stays
 .venv/bin/python -m benchmarks.peers --report # this page from the stored results, without measuring
 ```
@@ -49,9 +49,9 @@ HOW = """## How to read it
   is another one's turn, a process is stopped. Figures are medians with the least and the greatest.
 - **Checked.** Every repetition's output is compared with the right one; a wrong one leaves its cell empty, with the
   error.
-- **Spin** is a fixed loop, run before and after each repetition: milliseconds per million rounds. *At spin {reference:g}*
-  is the median of each time corrected by its spin. It is right for what computes, and too small for what waits for a
-  disk or a timer. Take ratios below 1.5 for equal.
+- **Spin** is a fixed loop, run before and after each repetition: milliseconds per million rounds. What stands below
+  *at spin {reference:g}* is the median of each time corrected by its spin: right for what computes, and off for what
+  waits for a disk or a timer. Take ratios below 1.5 for equal.
 - **N** is smaller where a repetition would take more than a few seconds; compare the cost of one.
 - **× Blaze** is the cost in units of Blaze's best at the same level, both at the same spin: 2.0 is twice as slow.
 - Not timed: imports, declaring the graph, opening the database, starting workers. Four threads, where there are
@@ -237,7 +237,7 @@ def _kill(results: Results, workload: str) -> str:
             finished = sum(kill["finished"] for kill in kills)
             row = (_told(entry), entry.level(workload), f"{finished} of {len(kills)}", f"{counts[0]} of {completed}")
             rows.append((*row, *counts[1:]))
-    steps = DOOMED_CHAIN + DOOMED_FAN + 1
+    steps, later = DOOMED_CHAIN + DOOMED_FAN + 1, round(1.5 * DOOMED_SECONDS * 1e3)
     head = (
         "who", "level", "runs finished after the restart", "completed steps repeated", "of these, built upon",
         "steps in flight repeated", "steps that never ran",
@@ -246,9 +246,9 @@ def _kill(results: Results, workload: str) -> str:
         _table(head, rows)
         + f"""
 The same pipeline of {steps} steps for everyone, killed at the same points of its progress: when the 2nd to
-{DOOMED_CHAIN + DOOMED_FAN - 1}th step has begun, and up to {1.5 * DOOMED_SECONDS * 1e3:.0f} ms later (seeded, so always the same). The whole
-process group is killed, then the same program is started again in the way that the documentation shows. A *witness*, a
-file that only the bodies of the steps write to, tells what ran.
+{steps - 2}th step has begun, and up to {later} ms later (seeded, so always the same). The whole process group is
+killed, then the same program is started again in the way that the documentation shows. A *witness*, a file that only
+the bodies of the steps write to, tells what ran.
 
 - A step is **completed** when its body had ended before the kill. Between that and the record of it some time passes,
   and nobody can promise anything for it. So the next column counts those that a step behind them **had begun to build

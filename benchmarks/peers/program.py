@@ -57,6 +57,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _measure(options: argparse.Namespace, results: Results) -> None:
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     work = options.dir if options.dir is not None else BENCHMARKS / ".work"
     work.mkdir(parents=True, exist_ok=True)
     base = Path(tempfile.mkdtemp(prefix="peers-", dir=work)).resolve()
@@ -114,7 +115,10 @@ def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, help="for databases; on a real disk (default: benchmarks/.work)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="where results are kept")
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="the page")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.quick and options.results == RESULTS:
+        options.results = BENCHMARKS / ".work" / "quick.json"  # those that were measured stay
+    return options
 
 
 def _chosen(text: str, names: Sequence[str], what: str) -> List[str]:
