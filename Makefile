@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two targets that install into the same .venv at once would break it.
 .NOTPARALLEL:
 
-.PHONY: help demo test slow bench bench-scheduler bench-daemon bench-peers lint docs clean
+.PHONY: help demo test slow mutation bench bench-scheduler bench-daemon bench-kit bench-peers lint docs clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -20,10 +20,14 @@ demo: .venv/.run  ## run the weather example
 	@$(BIN)/python examples/weather/run.py
 
 test: .venv/.test  ## run the tests (minutes: make slow)
-	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist worksteal $(ARGS)
 
 slow: .venv/.fuzz  ## run the long campaigns: kills, faults, load
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+mutation: .venv/.mutation  ## change the code and see whether the tests notice (hours; goes on where it was stopped)
+	@$(BIN)/python -m tests.mutation planted
+	@$(BIN)/python -m tests.mutation random $(ARGS)
 
 bench: .venv/.test  ## measure the engine against bare loops
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
@@ -33,6 +37,9 @@ bench-scheduler: .venv/.test  ## measure the scheduler: many jobs, lateness, idl
 
 bench-daemon: .venv/.test  ## measure the daemon's socket against a JSON echo
 	@$(BIN)/python -m benchmarks.daemon $(ARGS)
+
+bench-kit: .venv/.test  ## measure the testing kit: pytest's start, many runs, a virtual year
+	@$(BIN)/python -m benchmarks.testing_kit $(ARGS)
 
 bench-peers: .venv/.test  ## measure Blaze beside other packages (half an hour)
 	@$(BIN)/python -m benchmarks.peers.venvs || echo "what can't be installed has no figures"
@@ -46,7 +53,7 @@ lint: .venv/.lint  ## style, format, types and the floors
 	done; exit $$status
 
 docs: .venv/.docs  ## build the manual into site/
-	@$(BIN)/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything that was built
 	rm -rf .venv .venv-peers build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
@@ -70,6 +77,10 @@ clean:  ## remove .venv and everything that was built
 
 .venv/.fuzz: .venv/.test
 	@$(PIP) install -qq --no-compile -e ".[test,fuzz]" || echo "atheris can't be installed: its test is skipped"
+	@touch $@
+
+.venv/.mutation: .venv/.test
+	@$(PIP) install -qq --no-compile -e ".[test,mutation]"
 	@touch $@
 
 .venv/.lint: pyproject.toml .venv/.python

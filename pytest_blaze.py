@@ -2,7 +2,7 @@
 
 A module of its own outside of the package, since pytest imports it at every start: importing
 ``blaze.testing`` would import ``blaze``. What the fixtures need is imported when one is used.
-The examples are run by ``tests/acceptance/test_testing_kit.py``.
+The examples are run by ``tests/acceptance/test_pytest_plugin.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from blaze.daemon.leashed import LeashedDaemon
     from blaze.testing import Faults, SequenceRun, VirtualScheduler
 
 
@@ -128,12 +129,49 @@ def blaze_state(tmp_path: Path) -> Path:
     return tmp_path / "blaze-state"
 
 
+@pytest.fixture
+def blaze_daemon(blaze_state: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., LeashedDaemon]]:
+    """A function that starts real daemons, each in a process of its own, with their state in ``blaze_state``.
+
+    Its arguments are those of ``blaze.daemon.leashed.LeashedDaemon``: the definition (default: the file of the
+    test itself), ``state_dir=``, ``workers=``, ``grace=``. They are killed at the end of the test, and however pytest
+    itself ends; the log is in the report of a test that fails.
+
+    ::
+
+        def test_a_killed_daemon_keeps_its_jobs(blaze_daemon):
+            daemon = blaze_daemon()
+            assert daemon.run("etl").ok
+            daemon.submit(SubmitSequenceData("etl", seq_run_interval="0 3 * * *"))
+            daemon.kill()
+            daemon.start()
+            assert [job.job_id for job in daemon.state.jobs()] == ["etl"]
+            daemon.inspect("last").assert_completed()
+    """
+    from blaze.daemon.leashed import LeashedDaemon
+    from blaze.testing.plugin import telling
+
+    daemons: List[LeashedDaemon] = []
+
+    def start(definition: Any = None, **settings: Any) -> LeashedDaemon:
+        settings.setdefault("state_dir", blaze_state)
+        daemons.append(LeashedDaemon(request.path if definition is None else definition, **settings))
+        return daemons[-1]
+
+    try:
+        with telling(daemons):
+            yield start
+    finally:
+        for daemon in reversed(daemons):
+            daemon.close()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Add what was played to the report of a test that failed."""
     report = yield
     plugin = sys.modules.get("blaze.testing.outcome")
-    if plugin is not None and report.when == "call" and report.failed:
+    if plugin is not None and report.when != "teardown" and report.failed:
         from blaze.testing.plugin import sections
 
         report.sections += sections()

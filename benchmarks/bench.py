@@ -116,7 +116,7 @@ class Bench:
         # Whatever is imported is compiled once, the standard library and Blaze alike, into a place of our own:
         # the figures are the same in a source tree that may not be written to or was never imported before.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        environment["PYTHONPYCACHEPREFIX"] = str(self.base / "compiled")
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(self.base / "compiled"))
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=directory,

@@ -18,7 +18,7 @@ from blaze.daemon.client import Client
 
 from .bench import ROOT, Bench
 from .daemon_servers import SOCKET
-from .measure import Timed, require, stopwatch
+from .measure import Repetition, Timed, require, stopwatch
 from .report import Goal, Row, row_of
 
 #: As large as the status of a few sequences.
@@ -29,7 +29,6 @@ STATUS: Dict[str, Any] = {
         for number in range(5)
     ],
 }
-REQUEST = {"jsonrpc": "2.0", "id": 1, "method": "echo", "params": {"value": STATUS}}
 GOAL = Goal(ratio=2.0)
 
 #: Makes some calls one after the other on a socket below the directory, and checks the answers.
@@ -46,26 +45,27 @@ def anew_row(bench: Bench) -> List[Row]:
     """One client that connects for each call."""
     calls = bench.sizes.calls // 5
     what = f"{calls} calls, each on a connection of its own"
-    return _rows(bench, "socket-anew", what, calls, _bare_anew, _blaze_anew)
+    return _rows(bench, "socket-anew", what, calls, partial(anew, _bare_kept), partial(anew, _blaze_kept))
 
 
 def many_row(bench: Bench) -> List[Row]:
     """Many clients at once, each with its connection."""
     clients = bench.sizes.clients
     what = f"{bench.sizes.calls} calls of {clients} clients at once, each on one connection"
-    bare, blaze = partial(_at_once, clients, _bare_kept), partial(_at_once, clients, _blaze_kept)
+    bare, blaze = partial(at_once, clients, _bare_kept), partial(at_once, clients, _blaze_kept)
     return _rows(bench, "socket-many", what, bench.sizes.calls, bare, blaze)
 
 
 def _rows(bench: Bench, key: str, what: str, calls: int, bare: Caller, blaze: Caller) -> List[Row]:
     with ExitStack() as stack:
-        directories = [stack.enter_context(_served(bench, kind)) for kind in ("bare", "blaze")]
-        pairs = bench.pairs(*(partial(_timed, *each, calls) for each in zip((bare, blaze), directories)))
+        directories = [stack.enter_context(served(bench, kind)) for kind in ("bare", "blaze")]
+        pairs = bench.pairs(paired(bare, directories[0], calls), paired(blaze, directories[1], calls))
     return [row_of(key, what, pairs, 1e6 / calls, "µs/call", GOAL)]
 
 
 @contextmanager
-def _served(bench: Bench, kind: str) -> Iterator[Path]:
+def served(bench: Bench, kind: str) -> Iterator[Path]:
+    """One of the two servers, ``bare`` or ``blaze``; the directory of its socket."""
     with bench.fresh() as directory:
         program = [sys.executable, "-m", "benchmarks.daemon_servers", kind, str(directory)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -75,13 +75,19 @@ def _served(bench: Bench, kind: str) -> Iterator[Path]:
             yield directory
 
 
-def _timed(caller: Caller, directory: Path, calls: int) -> Timed:
-    stop = stopwatch()
-    caller(directory, calls)
-    return stop()
+def paired(caller: Caller, directory: Path, calls: int) -> Repetition:
+    """A repetition of that many calls."""
+
+    def repetition() -> Timed:
+        stop = stopwatch()
+        caller(directory, calls)
+        return stop()
+
+    return repetition
 
 
-def _at_once(clients: int, call: Caller, directory: Path, calls: int) -> None:
+def at_once(clients: int, call: Caller, directory: Path, calls: int) -> None:
+    """That many clients share the calls, each in a thread of its own."""
     failed: List[BaseException] = []
 
     def client() -> None:
@@ -99,26 +105,28 @@ def _at_once(clients: int, call: Caller, directory: Path, calls: int) -> None:
 
 
 def _bare_kept(directory: Path, calls: int) -> None:
+    bare_kept(STATUS, directory, calls)
+
+
+def bare_kept(value: Any, directory: Path, calls: int) -> None:
+    """Let the echo repeat a value, on one connection."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": "echo", "params": {"value": value}}
     with _connected(directory) as sock, sock.makefile("rb") as answers:
         for _ in range(calls):
-            sock.sendall(json.dumps(REQUEST).encode() + b"\n")
-            _require_answer(json.loads(answers.readline())["params"]["value"])
-
-
-def _bare_anew(directory: Path, calls: int) -> None:
-    for _ in range(calls):
-        _bare_kept(directory, 1)
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            _require_answer(json.loads(answers.readline())["params"]["value"], value)
 
 
 def _blaze_kept(directory: Path, calls: int) -> None:
     with Client(directory) as client:
         for _ in range(calls):
-            _require_answer(client.call("echo", value=STATUS))
+            _require_answer(client.call("echo", value=STATUS), STATUS)
 
 
-def _blaze_anew(directory: Path, calls: int) -> None:
+def anew(call: Caller, directory: Path, calls: int) -> None:
+    """Each call on a connection of its own."""
     for _ in range(calls):
-        _blaze_kept(directory, 1)
+        call(directory, 1)
 
 
 def _connected(directory: Path) -> socket.socket:
@@ -128,5 +136,5 @@ def _connected(directory: Path) -> socket.socket:
     return sock
 
 
-def _require_answer(value: Any) -> None:
-    require(value == STATUS, "the answer is another one")
+def _require_answer(answer: Any, value: Any) -> None:
+    require(answer == value, "the answer is another one")

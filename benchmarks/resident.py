@@ -1,4 +1,4 @@
-"""How much memory this process has resident, now and at most."""
+"""How much memory a process has resident, now and at most."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import re
 import sys
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
+STATUS = "/proc/{}/status"
 
 
 def resident_bytes() -> int:
-    """Resident now; where the system does not tell, the most so far."""
+    """What this process has resident now; where the system does not tell, the most so far."""
     return _status("VmRSS") or peak_bytes()
 
 
+def resident_bytes_of(pid: int) -> int:
+    """What another process has resident now; 0 where the system does not tell."""
+    return _status("VmRSS", str(pid))
+
+
 def peak_bytes() -> int:
-    """The most that was resident so far."""
+    """The most that this process has had resident so far."""
     found = _status("VmHWM")
     if found:
         return found
@@ -25,9 +30,9 @@ def peak_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _status(field: str) -> int:
+def _status(field: str, process: str = "self") -> int:
     try:
-        text = STATUS.read_text()
+        text = Path(STATUS.format(process)).read_text()
     except OSError:
         return 0
     found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)

@@ -12,10 +12,12 @@ from .bench import Bench
 from .measure import Timed, require, stopwatch_of_children
 from .report import Goal, Row, row_of
 
-#: Imports Blaze and prints the import statements in its own files that the standard library
+#: What a program that declares and runs imports.
+IMPORT = "from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData, SubmitSequenceData"
+#: Runs a program that uses Blaze and prints the import statements in its own files that the standard library
 #: served, and how many modules of its own were loaded.
 RECORDER = """
-import builtins, sys
+import builtins, os, sys
 real, found = builtins.__import__, {}
 known = getattr(sys, "stdlib_module_names", None)
 
@@ -28,9 +30,11 @@ def recording(name, globals=None, locals=None, fromlist=(), level=0):
             found.setdefault(name, {}).update(dict.fromkeys(fromlist or ()))
     return module
 
+out, sys.stdout = sys.stdout, open(os.devnull, "w")
 builtins.__import__ = recording
-import blaze
+exec(sys.argv[1])
 builtins.__import__ = real
+sys.stdout = out
 import json
 statements = [
     f"from {name} import {', '.join(names)}" if names and "*" not in names else f"import {name}"
@@ -45,9 +49,19 @@ HERE = Path(__file__).resolve().parent
 HELLO = "HELLO\n"
 
 
+def statements_of(bench: Bench, program: str, directory: Path) -> str:
+    """The import statements of standard modules that Blaze's files execute while a program runs."""
+    return "\n".join(_recorded(bench, program, directory)["statements"])
+
+
+def _recorded(bench: Bench, program: str, directory: Path) -> Dict[str, Any]:
+    recorded: Dict[str, Any] = json.loads(bench.python(["-c", RECORDER, program], directory))
+    return recorded
+
+
 def import_row(bench: Bench) -> List[Row]:
-    """``import blaze`` against importing the standard modules that its own files import."""
-    recorded: Dict[str, Any] = json.loads(bench.python(["-c", RECORDER], bench.base))
+    """Importing what a program declares with, against importing the standard modules that its own files import."""
+    recorded = _recorded(bench, IMPORT, bench.base)
     statements = "\n".join(recorded["statements"])
 
     def started(program: str) -> Timed:
@@ -57,9 +71,9 @@ def import_row(bench: Bench) -> List[Row]:
         require(printed == "done\n", f"the interpreter printed {printed!r}")
         return timed
 
-    pairs = bench.pairs(lambda: started(statements), lambda: started("import blaze"), bench.sizes.starts)
+    pairs = bench.pairs(lambda: started(statements), lambda: started(IMPORT), bench.sizes.starts)
     names = sorted({statement.split()[1] for statement in recorded["statements"]})
-    what = f"a new interpreter that imports blaze ({recorded['own']} modules of its own"
+    what = f"a new interpreter that imports what declares blocks and sequences ({recorded['own']} modules of its own"
     what += f"{', and croniter' if recorded['croniter'] else ''}); bare: the same standard modules: {', '.join(names)}"
     return [row_of("import", what, pairs, 1e3, "ms/start", Goal(ratio=1.3))]
 

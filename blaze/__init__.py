@@ -9,49 +9,47 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List
 
 from . import core as _core
-from .core import (
-    Abort,
-    AmbiguousName,
-    Blaze,
-    BlazeBlock,
-    BlazeError,
-    BlazeSequence,
-    BlockCrashed,
-    BlockStatus,
-    Clock,
-    JobStatus,
-    NotFound,
-    ReferenceFailed,
-    Retry,
-    RunFailed,
-    RunStatus,
-    RunSuspended,
-    SeqBlockData,
-    Sequence,
-    StateError,
-    StepCancelled,
-    StepContext,
-    StepTimeout,
-    SubmitSequenceData,
-    ValidationError,
-    current,
-)
 
 if TYPE_CHECKING:
     from .core import (
+        Abort,
+        AmbiguousName,
+        Blaze,
+        BlazeBlock,
+        BlazeError,
         BlazeLogger,
+        BlazeSequence,
+        BlockCrashed,
+        BlockStatus,
+        Clock,
         Health,
         JobRecord,
+        JobStatus,
+        NotFound,
+        ReferenceFailed,
         Retention,
+        Retry,
         RunEvent,
+        RunFailed,
         RunHandle,
         RunResult,
+        RunStatus,
+        RunSuspended,
         Schedule,
+        SeqBlockData,
+        Sequence,
         SkipEvent,
+        StateError,
         StateManager,
         StatusReport,
+        StepCancelled,
+        StepContext,
         StepEvent,
         StepResult,
+        StepTimeout,
+        SubmitSequenceData,
+        ValidationError,
+        current,
     )
 
 __version__ = "0.1.0"
@@ -99,7 +97,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(_core, name)
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(_core, name)
+    return found
 
 
 def __dir__() -> List[str]:

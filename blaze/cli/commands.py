@@ -54,6 +54,8 @@ class Parser(argparse.ArgumentParser):
             name = unknown[0].partition("=")[0]
             known = [option for action in self._actions for option in action.option_strings]
             self.error(f"there is no flag {name}{did_you_mean(name, known)}")
+        if left:
+            self.error(f"{' '.join(left)!r:.60} is more than it takes; words that belong together stand in quotes")
         return found, left
 
     def _ask_environment(self, action: argparse.Action) -> None:

@@ -8,7 +8,6 @@ can't act on the terminal.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, TextIO
 
@@ -63,9 +62,15 @@ def looks_of(stream: TextIO, environ: Mapping[str, str], no_color: bool = False)
     terminal = _is_terminal(stream)
     dumb = environ.get("TERM", "") in ("", "dumb")
     color = terminal and not dumb and not no_color and not environ.get("NO_COLOR")
-    width = max(1, shutil.get_terminal_size((USUAL_WIDTH, 24)).columns) if terminal else None
+    width = _columns() if terminal else None
     boxes = terminal and not dumb and _takes_boxes(stream, environ)
     return Looks(terminal, color, terminal and not dumb, boxes, width)
+
+
+def _columns() -> int:
+    import shutil
+
+    return max(1, shutil.get_terminal_size((USUAL_WIDTH, 24)).columns)
 
 
 def _is_terminal(stream: TextIO) -> bool:

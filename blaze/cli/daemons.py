@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentTypeError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Set
 
-from ..core.ground.errors import Refused
+from ..core.ground.errors import NoDaemon, Refused
 from .commands import Arguments, Commands, Parser
 from .console import Console
 from .exits import DONE, INTERRUPTED
+from .numbers import patience, workers
 from .reaching import daemon_of
 from .state import state_dir_of
 from .text import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..daemon.owner import Owner
     from ..daemon.process import Settings
 
@@ -46,7 +47,7 @@ def register(commands: Commands) -> None:
     how.add_argument("--drain", action="store_true", help="let the runs at hand end first, however long they take")
     stop.add_argument("--yes", "-y", action="store_true", help="do not ask before --shutdown")
     stop.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="wait at most so long (default: 60; --drain: any time)"
+        "--timeout", type=patience, metavar="SECONDS", help="wait at most so long (default: 60; --drain: any time)"
     )
     restart = commands.add(
         "restart",
@@ -61,30 +62,14 @@ def register(commands: Commands) -> None:
 
 def _add_settings(parser: Parser) -> None:
     parser.add_argument("--name", metavar="NAME", help="what it is called; a unique tail is added (default: blaze)")
-    parser.add_argument("--workers", type=_count, metavar="N", help="steps at a time (default: 8)")
+    parser.add_argument("--workers", type=workers, metavar="N", help="steps at a time (default: 8)")
     parser.add_argument(
         "--definition", metavar="FILE", help="file or dotted module with the sequences (default: ./definition.py)"
     )
     parser.add_argument(
-        "--loop-interval", type=_seconds, metavar="SECONDS", help="between looks at other processes (default: 5)"
+        "--loop-interval", type=patience, metavar="SECONDS", help="between looks at other processes (default: 5)"
     )
-    parser.add_argument("--grace", type=_seconds, metavar="SECONDS", help="for running blocks at a stop (default: 10)")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
-        raise ArgumentTypeError(f"{text!r:.60} is no whole number from 1 to 10000")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 86_400:
-        raise ArgumentTypeError(f"{text!r:.60} is no number of seconds from 0 to 86400")
-    return found
+    parser.add_argument("--grace", type=patience, metavar="SECONDS", help="for running blocks at a stop (default: 10)")
 
 
 # ---------------------------------------------------------------------- start
@@ -169,7 +154,7 @@ def stop_daemon(args: Arguments, console: Console) -> Optional[int]:
     archives = _archives(directory)
     if owner is not None:
         _stop(args, HARD if args.shutdown else DRAIN if args.drain else SOFT)
-    elif args.shutdown and state_dir_of(args).has_state():
+    if args.shutdown and state_dir_of(args).has_state():  # it was not the daemon, or not this stop, that ended it
         _clear(directory)
     moved = sorted(_archives(directory) - archives)
     if console.json:
@@ -205,11 +190,21 @@ def _agreed(args: Arguments, console: Console) -> bool:
 
 
 def _stop(args: Arguments, how: str) -> None:
-    """Ask the daemon to stop, and wait until it has."""
+    """Ask the daemon to stop, and wait until it has. One that somebody else has stopped is waited for, too."""
     from ..daemon.owner import owner_of
 
-    with daemon_of(args) as daemon:
-        pid = daemon.client.call("stop", how=how)["pid"]
+    try:
+        with daemon_of(args) as daemon:
+            pid = daemon.client.call("stop", how=how)["pid"]
+    except NoDaemon:
+        owner = owner_of(state_dir_of(args).path)
+        if owner is None:
+            return
+        if owner.name is None:
+            raise Refused(
+                f"{owner} answers nobody yet: wait until it serves, or end it with 'kill {owner.pid}'"
+            ) from None
+        pid = owner.pid
     limit = args.timeout if args.timeout is not None else None if args.drain else STOPPING
     end = None if limit is None else time.monotonic() + limit
     while True:

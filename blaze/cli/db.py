@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Dict, Optional
 
 from .commands import Arguments, Commands
@@ -68,6 +67,8 @@ def show_info(args: Arguments, console: Console) -> Optional[int]:
 
 def back_up(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
+    from pathlib import Path
+
     from ..core.remember import upkeep
 
     made = upkeep.back_up(state_dir_of(args).existing().path, Path(args.target).absolute())

@@ -6,7 +6,6 @@ import os
 import stat
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..core.ground.errors import BlazeError, StateError
@@ -21,6 +20,8 @@ from .text import counted, visible_lines
 from .versions import versions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..core.state import StateManager
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, TextIO
 
 from ..core.ground.errors import Refused
@@ -15,6 +14,8 @@ from .state import reading_if_any
 from .text import counted, visible
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..core.state import StateManager
 
 PAGE = 1000
@@ -35,6 +36,8 @@ def register(commands: Commands) -> None:
 
 def export(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
+    from pathlib import Path
+
     target = Path(args.target)
     written: List[Dict[str, Any]] = []
     with reading_if_any(args, console) as state:

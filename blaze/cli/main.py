@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 from .. import __version__
 from ..core.ground.errors import BlazeError, ValidationError
@@ -46,6 +46,28 @@ Every flag can be given in the environment: --state-dir as BLAZE_STATE_DIR."""
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command line; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with _streams():
+        return _main(arguments)
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Something to write to in the place of streams that were closed before we came (``>&-``), which are None."""
+    missing = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    if not missing:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        try:
+            for name in missing:
+                setattr(sys, name, nowhere)
+            yield
+        finally:
+            for name in missing:
+                setattr(sys, name, None)
+
+
+def _main(arguments: List[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A locale that lacks a character shows its escape, and no traceback.
         with contextlib.suppress(AttributeError, ValueError):

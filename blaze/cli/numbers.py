@@ -26,8 +26,18 @@ def positive(text: str) -> int:
     return _whole(text, 1, 1_000_000_000)
 
 
+def workers(text: str) -> int:
+    """A number of workers, 1 to 10,000."""
+    return _whole(text, 1, MOST)
+
+
+def patience(text: str) -> float:
+    """Seconds that something may take, none to 30 days."""
+    return _number(text, 0.0, 2_592_000.0, "seconds")
+
+
 def seconds(text: str) -> float:
-    """A number of seconds."""
+    """Seconds between two looks, a tenth to a day."""
     return _number(text, 0.1, 86_400.0, "seconds")
 
 
@@ -60,5 +70,5 @@ def _number(text: str, least: float, most: float, unit: str) -> float:
     except ValueError:
         found = least - 1
     if not least <= found <= most:
-        raise ArgumentTypeError(f"{text!r:.60} is no number of {unit} from {least:g} to {most:g}")
+        raise ArgumentTypeError(f"{text!r:.60} is no number of {unit} from {least:.9g} to {most:.9g}")
     return found

@@ -7,7 +7,6 @@ from typing import Any, Dict, Optional, Sequence
 from ..core.ground.errors import Fault, ValidationError
 from .commands import Parser
 from .exits import UsageError
-from .json_file import read_json
 
 Parameters = Dict[str, Dict[str, Any]]
 
@@ -49,6 +48,8 @@ def value_of(text: str) -> Any:
 
 
 def _of_file(path: str) -> Parameters:
+    from .json_file import read_json
+
     value = read_json(path)
     if not isinstance(value, dict) or not all(isinstance(inner, dict) for inner in value.values()):
         raise ValidationError([Fault(path, 'it has to hold an object of objects: {"step": {"name": value}}')])

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence
 
 from ..core.ground.errors import RunSuspended
 from ..core.ground.status import BlockStatus
@@ -16,9 +16,9 @@ from .console import Console
 from .definitions import Named, add_definition_flag, find_sequence
 from .exits import DONE, FAILED, INTERRUPTED, UsageError
 from .moments import duration
-from .numbers import positive
+from .numbers import workers
 from .parameters import Parameters, add_parameter_flags, parameters_of
-from .state import state_dir_of
+from .state import left_runs, state_dir_of
 from .text import clipped, counted, indented, visible
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def register(commands: Commands) -> None:
         run_sequence,
         "run a sequence in this process, without a daemon",
         example="blazed run etl_pipeline -p fetch_data.limit=10\nblazed run definition.py:etl_pipeline --from clean",
-        description="Ctrl-C lets running steps end, and the next start resumes the run; twice stops at once.",
+        description="Ctrl-C lets running steps end; twice stops at once. Either way the run is left as it is: what\n"
+        "is told then (run --run), and the next 'blazed start', go on with it.",
     )
     parser.add_argument("sequence", metavar="[DEFINITION:]SEQ")
     add_definition_flag(parser)
@@ -51,9 +52,12 @@ def register(commands: Commands) -> None:
         help="run again from this step on, with what an earlier run completed before it; may be given again",
     )
     parser.add_argument(
-        "--run", dest="of_run", metavar="RUN", help="the run to go on from (with --from: the last of the sequence)"
+        "--run",
+        dest="of_run",
+        metavar="RUN",
+        help="the run to go on from (with --from: the last of the sequence), or with, if it was stopped",
     )
-    parser.add_argument("--workers", type=positive, default=WORKERS, metavar="N", help="steps at a time (default: 8)")
+    parser.add_argument("--workers", type=workers, default=WORKERS, metavar="N", help="steps at a time (default: 8)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, show the steps, and run nothing")
 
 
@@ -68,17 +72,10 @@ def run_sequence(args: Arguments, console: Console) -> Optional[int]:
     if args.dry_run:
         _show_plan(named, parameters, console)
         return DONE
-    _keep_what_blocks_log()
+    from ..core.ground.capture import let_info_through
+
+    let_info_through()
     return _Run(args, console, named, parameters).perform(again)
-
-
-def _keep_what_blocks_log() -> None:
-    """Without this, a program that has not set up its logging lets nothing below a warning through."""
-    import logging
-
-    root = logging.getLogger()
-    if not root.handlers and root.level == logging.WARNING:
-        root.setLevel(logging.INFO)
 
 
 def _show_plan(named: Named, parameters: Parameters, console: Console) -> None:
@@ -111,6 +108,7 @@ class _Run:
         self.named = named
         self.parameters = parameters
         self.progress = progress_of(console, len(named.sequence.definition.steps))
+        self.handle: Optional[RunHandle] = None
         self.scheduler = Blaze(
             named.definition.blocks,
             named.definition.sequences,
@@ -131,7 +129,7 @@ class _Run:
             try:
                 return self._interrupted()
             except KeyboardInterrupt:
-                _end_at_once(self.console)
+                self._end_at_once()
         finally:
             self._stop()
         self.progress.tell_news()
@@ -142,11 +140,23 @@ class _Run:
         if scheduler.state.is_paused():
             self.console.warn("everything is paused, and no step starts until 'blazed resume'")
         if not again:
-            return scheduler.trigger(seq_id, self.parameters or None)
+            self._tell_left()
+            self.handle = scheduler.trigger(seq_id, self.parameters or None)
+            return self.handle
         original = scheduler.state.find_run(self.args.of_run or "last", seq_id)
-        handle = scheduler.retry(original.run_id, self.args.from_step)
-        self.progress.done = sum(step.reason == "reused" for step in scheduler.state.steps(handle.run_id))
-        return handle
+        before = [] if original.status.ended else scheduler.state.steps(original.run_id)
+        self.handle = scheduler.retry(original.run_id, self.args.from_step)
+        # What ended before this process began; what ends from now on is heard of.
+        done = [step.name for step in before if step.status.ended]
+        reused = [step.name for step in scheduler.state.steps(self.handle.run_id) if step.reason == "reused"]
+        self.progress.done = len({*done, *reused})
+        return self.handle
+
+    def _tell_left(self) -> None:
+        """An earlier run that was stopped and is not done is not forgotten, and not begun anew by mistake."""
+        for run in left_runs(state_dir_of(self.args), self.scheduler.state, self.named.sequence.seq_id)[:1]:
+            command = go_on_command(run.run_id, self.args)
+            self.console.note(f"run {run.run_id} was left undone and this is another one; to go on with it: {command}")
 
     def _watch(self, handle: RunHandle) -> None:
         state, pause = self.scheduler.state, LOOK
@@ -165,21 +175,41 @@ class _Run:
         try:
             self.scheduler.stop()
         except KeyboardInterrupt:
-            _end_at_once(self.console)
+            self._end_at_once()
 
     def _interrupted(self) -> int:
-        runs = self.scheduler.runs
         self.console.note("stopping: running steps have 10 s to end; Ctrl-C again stops at once")
         self._stop()
         self.progress.tell_news()
-        for run in runs:  # at most one
-            try:
-                return self._tell(run.result(0))
-            except (RunSuspended, TimeoutError):
-                self.console.note(f"run {run.run_id} is not done; the next 'blazed start' goes on with it")
-        if self.console.json:
-            self.console.document({"run_id": runs[0].run_id if runs else None, "status": "INTERRUPTED"})
+        if self.handle is not None:
+            with contextlib.suppress(RunSuspended, TimeoutError):
+                return self._tell(self.handle.result(0))
+        self._tell_not_done()
         return INTERRUPTED
+
+    def _end_at_once(self) -> NoReturn:
+        """What is recorded is safe whenever the process ends; whoever takes the run up goes on from there."""
+        self._tell_not_done()
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
+
+    def _tell_not_done(self) -> None:
+        """What becomes of the run now."""
+        run_id = None if self.handle is None else self.handle.run_id
+        command = None if run_id is None else go_on_command(run_id, self.args)
+        if self.console.json:
+            self.console.document({"run_id": run_id, "status": "INTERRUPTED", "resume": command})
+        if run_id is None:
+            self.console.note("nothing was started")
+            return
+        from ..daemon.owner import owner_of
+
+        owner = owner_of(state_dir_of(self.args).path)
+        if owner is None:
+            who = "the next 'blazed start' goes on with it, too"
+        else:
+            who = f"unless {owner}, which serves this state, has gone on with it by then"
+        self.console.note(f"run {run_id} is not done; to go on with it: {command}\n({who})")
 
     # ------------------------------------------------------------------ how it ended
 
@@ -239,9 +269,14 @@ def _show_result(result: RunResult, found: Summary, console: Console) -> None:
 
 def resume_command(result: RunResult, args: Arguments) -> str:
     """The command line that goes on with what a run completed."""
-    words = ["blazed", "run", args.sequence, "--run", result.run_id]
     failed = [step.name for step in result.steps.values() if step.status is BlockStatus.FAILED]
-    for name in failed[:SLOWEST]:
+    return go_on_command(result.run_id, args, failed[:SLOWEST])
+
+
+def go_on_command(run_id: str, args: Arguments, from_steps: Sequence[str] = ()) -> str:
+    """The command line that goes on with a run, or from it, in another process of this program."""
+    words = ["blazed", "run", args.sequence, "--run", run_id]
+    for name in from_steps:
         words += ["--from", name]
     for flag, value in (("--definition", args.definition), ("--state-dir", args.state_dir)):
         if value is not None:
@@ -258,10 +293,3 @@ def _stopped_softly_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _end_at_once(console: Console) -> NoReturn:
-    """What is recorded is safe whenever the process ends; the next start goes on from there."""
-    console.note("stopped at once; the next 'blazed start' goes on with the run")
-    sys.stdout.flush()
-    os._exit(INTERRUPTED)

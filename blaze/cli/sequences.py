@@ -73,18 +73,13 @@ class _Line(NamedTuple):
 
 def list_sequences(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
-    from ..core.status_report import SequenceStatus
+    from ..core.status_report import lines_of
 
     declared = _declared(args, console)
     recorded: Dict[str, SequenceStatus] = {}
     with reading_if_any(args, console) as state:
         if state is not None:
-            known = {summary.seq_id: summary for summary in state.sequences()}
-            ticks = state.next_ticks()
-            recorded = {
-                seq_id: SequenceStatus.of(seq_id, known.get(seq_id), ticks.get(seq_id, (0, None)))
-                for seq_id in {*known, *ticks}
-            }
+            recorded = {line.seq_id: line for line in lines_of(state.overview())}
     lines = [_Line(seq_id, declared.get(seq_id), recorded.get(seq_id)) for seq_id in sorted({*declared, *recorded})]
     if console.json:
         console.document({"sequences": [line.to_dict() for line in lines]})
@@ -169,17 +164,8 @@ def check_definition(args: Arguments, console: Console) -> Optional[int]:
 
 def faults_of(sequence: Sequence[Any, Any]) -> List[Fault]:
     """Everything that is wrong with a sequence, but for parameters that its runs may be given."""
-    found: List[Fault] = []
     try:
         sequence._base_plan(None)
     except ValidationError as error:
-        found += error.errors
-    if sequence.seq_run_interval is not None:
-        from ..core.when.schedule import Schedule
-
-        try:
-            Schedule.parse(sequence.seq_run_interval, sequence.timezone)
-        except ValidationError as error:
-            where = f"seq '{sequence.seq_id}' ({sequence.definition.place})"
-            found += [Fault(f"{where}: {fault.where}", fault.what) for fault in error.errors]
-    return found
+        return error.errors
+    return []

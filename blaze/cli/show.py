@@ -9,7 +9,7 @@ from ..core.ground.status import BlockStatus, RunStatus
 from .commands import Arguments, Commands
 from .console import Console, state_cell
 from .moments import beside, duration, local
-from .state import reading
+from .state import is_left, reading, state_dir_of
 from .text import clipped, counted, indented, visible
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def show_run(args: Arguments, console: Console) -> Optional[int]:
         steps = state.steps(run.run_id)
         attempts = state.attempts(run.run_id, limit=10_000).items
         parameters = state.parameters(run.run_id)
+    left = is_left(state_dir_of(args), run)
+    resume = run_command(run) if left else resume_command(run)
     if console.json:
         console.document(
             {
@@ -47,7 +49,7 @@ def show_run(args: Arguments, console: Console) -> Optional[int]:
                 "parameters": parameters,
                 "step_records": [step.to_dict() for step in steps],
                 "attempts": [attempt.to_dict() for attempt in attempts],
-                "resume": resume_command(run),
+                "resume": resume,
             }
         )
         return None
@@ -61,6 +63,9 @@ def show_run(args: Arguments, console: Console) -> Optional[int]:
         console.heading("Timeline")
         console.print(*lines)
     _show_failures(run, steps, attempts, console)
+    if left:
+        console.print("", f"Nobody is at work on it. To go on with it: {resume}")
+        console.print("(or 'blazed start': it goes on with whatever was left)")
     return None
 
 
@@ -68,6 +73,11 @@ def resume_command(run: RunRecord) -> Optional[str]:
     """The command that goes on with a run that ended before all was done; None for any other."""
     unfinished = run.status in (RunStatus.FAILED, RunStatus.CANCELLED)
     return f"blazed retry {run.run_id}" if unfinished else None
+
+
+def run_command(run: RunRecord) -> str:
+    """The command that goes on with a run, or from it, without a daemon."""
+    return f"blazed run {visible(run.seq_id)} --run {run.run_id}"
 
 
 def _show_run(run: RunRecord, parameters: object, now: float, console: Console) -> None:
@@ -139,7 +149,7 @@ def _show_failures(run: RunRecord, steps: List[StepRecord], attempts: List[Attem
     command = resume_command(run)
     if command is not None:
         console.print("", f"To go on with what was done: {command}")
-        console.print(f"(without a daemon: blazed run {visible(run.seq_id)} --run {run.run_id})")
+        console.print(f"(without a daemon: {run_command(run)})")
 
 
 def _show_attempt(attempt: AttemptRecord, made: Dict[str, int], in_full: bool, console: Console) -> None:

@@ -11,6 +11,7 @@ from .console import Console
 
 if TYPE_CHECKING:
     from ..core.remember.instances import InstanceInfo
+    from ..core.remember.records import RunRecord
     from ..core.state import StateManager
 
 
@@ -50,3 +51,16 @@ def living_instances(directory: StateDir) -> List[InstanceInfo]:
 
     found = [one for one in list_instances(directory.path / "instances") if one.alive]
     return sorted(found, key=lambda one: -one.started_at)
+
+
+def left_runs(directory: StateDir, state: StateManager, seq_id: str) -> List[RunRecord]:
+    """The runs of a sequence that have not ended and that nobody is at work on, the newest first."""
+    found = state.runs(seq_id=seq_id, status=["PENDING", "RUNNING"], limit=100).items
+    return [run for run in found if is_left(directory, run)]
+
+
+def is_left(directory: StateDir, run: RunRecord) -> bool:
+    """Whether a stop or a crash has left a run: it has not ended, and whoever had it in hand does not live."""
+    if run.status.ended or (run.owner is None and run.reason == "queued"):
+        return False
+    return run.owner not in {one.instance_id for one in living_instances(directory)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
-from ..core.ground.errors import NotFound
+from ..core.ground.errors import BlazeError, NotFound
 from ..core.ground.names import did_you_mean
 from ..core.ground.status import JobStatus, RunStatus
 from ..daemon.state_dir import StateDir
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from ..core.remember.records import JobRecord, RunRecord, SequenceSummary
     from ..core.state import StateManager
     from ..core.status_report import SequenceStatus
+    from ..daemon.owner import Owner
 
 COLUMNS = ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time")
 #: Runs that are told of one sequence, with and without ``--verbose``.
 RUNS, RUNS_VERBOSE = 5, 20
 #: Seconds between two looks of ``--watch``.
 WATCH = 2.0
+#: Seconds that the daemon gets to tell how it is.
+ANSWER = 2.0
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -70,7 +73,7 @@ def _show_once(args: Arguments, console: Console) -> None:
             _show_sequence(state, found, args, console)
         elif console.json:
             answer = console.document if args.watch is None else console.item
-            answer({**found.to_dict(), **(_examined(state) if args.verbose else {})})
+            answer({**found.to_dict(), **(_examined(state, found) if args.verbose else {})})
         else:
             _show_all(state, found, args, console)
 
@@ -82,6 +85,8 @@ class Observed(NamedTuple):
     #: Epoch seconds.
     at: float
     instances: List[InstanceInfo]
+    #: A daemon that holds the lock and does not serve yet.
+    starting: Optional[Owner]
     paused: bool
     #: Jobs and open runs by state.
     jobs: Dict[str, int]
@@ -102,6 +107,7 @@ class Observed(NamedTuple):
                 {"instance": one.instance_id, "pid": one.pid, "started_at": iso(one.started_at)}
                 for one in self.instances
             ],
+            "starting": None if self.starting is None else {"pid": self.starting.pid},
             "paused": self.paused,
             "jobs": self.jobs,
             "runs": self.runs,
@@ -112,22 +118,20 @@ class Observed(NamedTuple):
 
 def observe(state_dir: StateDir, state: Optional[StateManager]) -> Observed:
     """What the state file tells at this instant; ``state`` is None where there is none yet."""
-    from ..core.status_report import SequenceStatus
+    from ..core.status_report import lines_of
+    from ..daemon.owner import owner_of
 
     instances = living_instances(state_dir)
+    owner = owner_of(state_dir.path)
+    starting = owner if owner is not None and owner.name is None else None
     if state is None:
         jobs = dict.fromkeys((status.value for status in JobStatus), 0)
         runs = {RunStatus.PENDING.value: 0, RunStatus.RUNNING.value: 0}
-        return Observed(state_dir, time.time(), instances, False, jobs, runs, [])
-    known = {summary.seq_id: summary for summary in state.sequences()}
-    ticks = state.next_ticks()
-    lines = [
-        SequenceStatus.of(seq_id, known.get(seq_id), ticks.get(seq_id, (0, None)))
-        for seq_id in sorted({*known, *ticks})
-    ]
-    jobs = {status.value: number for status, number in state.job_counts().items()}
+        return Observed(state_dir, time.time(), instances, starting, False, jobs, runs, [])
+    overview = state.overview()
+    jobs = {status.value: number for status, number in overview.jobs.items()}
     runs = {status.value: number for status, number in state.counts().items()}
-    return Observed(state_dir, time.time(), instances, state.is_paused(), jobs, runs, lines)
+    return Observed(state_dir, time.time(), instances, starting, state.is_paused(), jobs, runs, lines_of(overview))
 
 
 def _line_data(line: SequenceStatus) -> Dict[str, Any]:
@@ -160,13 +164,15 @@ def _show_all(state: Optional[StateManager], found: Observed, args: Arguments, c
     ]
     console.table(COLUMNS, rows)
     if args.verbose and state is not None:
-        _show_examined(_examined(state), console)
+        _show_examined(_examined(state, found), console)
 
 
 def _show_head(found: Observed, console: Console) -> None:
     for one in found.instances:
         console.print(f"Blaze {visible(one.instance_id)} - PID {one.pid} - since {beside(one.started_at, found.at)}")
-    if not found.instances:
+    if found.starting is not None:
+        console.print(f"A daemon is starting (PID {found.starting.pid}) and does not serve yet")
+    elif not found.instances:
         console.print(f"No scheduler is running on {visible(found.state_dir.path)}")
     number = sum(found.jobs.values())
     others = [f"{many} {status}" for status, many in found.jobs.items() if many and status != "ACTIVE"]
@@ -180,14 +186,15 @@ def _show_head(found: Observed, console: Console) -> None:
         console.print(console.paint("Paused: no tick and no step starts until 'blazed resume'", "waiting"))
     running = found.runs.get("RUNNING", 0) + found.runs.get("PENDING", 0)
     if running:
-        console.print(f"{counted(running, 'run is', 'runs are')} going on")
+        what = "going on" if found.instances else "open, for the next start to go on with"
+        console.print(f"{counted(running, 'run is', 'runs are')} {what}")
 
 
 def _due(epoch: Optional[float], now: float) -> str:
     return "-" if epoch is None else f"{local(epoch)} {until(epoch - now)}"
 
 
-def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
+def _examined(state: Optional[StateManager], found: Observed) -> Dict[str, Any]:
     """What tells whether all is well."""
     if state is None:
         return {}
@@ -199,6 +206,8 @@ def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
     failed = state.runs(status="FAILED", limit=1).items
     return {
         "lateness": None if lateness is None else dict(zip(("p50", "p99", "max"), lateness)),
+        "missed": state.missed(),
+        "health": _health(found),
         "db_bytes": size.db,
         "wal_bytes": size.wal,
         "last_error": {"run_id": failed[0].run_id, "error": failed[0].error} if failed else None,
@@ -206,13 +215,30 @@ def _examined(state: Optional[StateManager]) -> Dict[str, Any]:
     }
 
 
+def _health(found: Observed) -> Optional[Dict[str, Any]]:
+    """What the daemon tells of itself; None if there is none that answers."""
+    from ..daemon.client import Client
+    from ..daemon.owner import owner_of
+
+    if not found.instances or owner_of(found.state_dir.path) is None:
+        return None
+    try:
+        with Client(found.state_dir.path, timeout=ANSWER) as client:
+            told = client.call("health")
+    except BlazeError:
+        return None
+    return {name: told[name] for name in ("ok", "problems", "restarts", "leaked_threads")}
+
+
 def _show_examined(told: Dict[str, Any], console: Console) -> None:
-    late, error = told["lateness"], told["last_error"]
+    late, error, health = told["lateness"], told["last_error"], told["health"]
     lateness = None if late is None else ", ".join(f"{name} {duration(value)}" for name, value in late.items())
     console.print("")
     console.fields(
         {
+            "Health": None if health is None else visible("; ".join(health["problems"])) or "all is well",
             "Lateness of ticks": lateness,
+            "Missed ticks": told["missed"] or None,
             "State file": f"{told['db_bytes']:,} bytes, log {told['wal_bytes']:,} bytes",
             "Last failure": f"{error['run_id']}  {clipped(_first_line(error['error']), 100)}" if error else None,
             "Versions": ", ".join(f"{name} {version}" for name, version in told["versions"].items()),
@@ -262,7 +288,7 @@ def _of_sequence(line: SequenceStatus, summary: Optional[SequenceSummary], now: 
         "Status": state_cell(line.status),
         "Last run": beside(line.last_run, now, "Never run"),
         "Next run": _due(line.next_run, now),
-        "Last took": duration(line.last_seconds),
+        "Last took": None if line.last_run is None else duration(line.last_seconds),
         "On average": duration(summary.mean_seconds) if summary and summary.mean_seconds is not None else None,
         "Runs": ", ".join(f"{number:,} {status}" for status, number in counts.items() if number) or None,
     }

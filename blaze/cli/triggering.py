@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional
+import contextlib
+from typing import TYPE_CHECKING, Optional
 
+from ..core.ground.errors import BlazeError, NoDaemon
 from .commands import Arguments, Commands, Parser
 from .console import Console
 from .exits import DONE, FAILED, INTERRUPTED
 from .moments import duration
+from .numbers import patience
 from .parameters import add_parameter_flags, parameters_of
-from .reaching import daemon_of
+from .reaching import daemon_of, scheduler_of
+from .state import reading, state_dir_of
 from .text import visible
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ def register(commands: Commands) -> None:
 
 def _add_wait(parser: Parser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait for its end; the exit status tells how it ended")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="with --wait: wait at most so long")
+    parser.add_argument("--timeout", type=patience, metavar="SECONDS", help="with --wait: wait at most so long")
 
 
 def trigger_run(args: Arguments, console: Console) -> Optional[int]:
@@ -53,19 +57,36 @@ def trigger_run(args: Arguments, console: Console) -> Optional[int]:
 
 def retry_run(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
-    with daemon_of(args) as daemon:
-        return _tell(daemon.retry(args.run, args.from_steps), args, console)
+    try:
+        with daemon_of(args) as daemon:
+            return _tell(daemon.retry(args.run, args.from_steps), args, console)
+    except NoDaemon as error:
+        raise NoDaemon(f"{error}{_without_daemon(args)}") from None
+
+
+def _without_daemon(args: Arguments) -> str:
+    """The command that does the same here, if the run can be found."""
+    if not state_dir_of(args).has_state():
+        return ""
+    with contextlib.suppress(BlazeError), reading(args) as state:
+        run = state.find_run(args.run)
+        steps = "".join(f" --from {visible(step)}" for step in args.from_steps or ())
+        return f"; or without one: blazed run {visible(run.seq_id)} --run {run.run_id}{steps}"
+    return ""
 
 
 def cancel_run(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
-    with daemon_of(args) as daemon:
-        told: Any = daemon.client.call("cancel", run=args.run)
+    with scheduler_of(args) as scheduler:
+        run_id = scheduler.state.find_run(args.run).run_id
+        changed = scheduler.cancel(run_id)
+        ended = scheduler.state.find_run(run_id).status.ended
     if console.json:
-        console.document(told)
+        console.document({"run_id": run_id, "changed": changed})
+    elif changed:
+        console.note(f"run {run_id} {'is cancelled' if ended else 'is being stopped'}")
     else:
-        ended = "is being stopped" if told["changed"] else "had ended already"
-        console.note(f"run {told['run_id']} {ended}")
+        console.note(f"run {run_id} had ended already")
     return None
 
 

@@ -23,12 +23,9 @@ from typing import (
 
 from .block import BlazeBlock
 from .ground.clock import Clock
-from .ground.errors import BlazeError, Fault, NotFound, ValidationError
-from .ground.names import name_fault
+from .ground.errors import BlazeError, NotFound
 from .lifetimes import drop, remember
 from .seq import BlazeSequence, SubmitSequenceData
-from .what.checker import shown
-from .what.options import DURABILITIES, check_choice, check_count, check_delay, executor_faults
 
 # What runs and records is imported when a scheduler is first used: a program that only
 # declares blocks and sequences, or asks for --help, does not pay for it.
@@ -41,7 +38,6 @@ if TYPE_CHECKING:
     from .logger import BlazeLogger
     from .remember.records import JobRecord
     from .remember.retention import Retention
-    from .remember.ticks import SkippedTicks
     from .session import Session
     from .state import StateManager
     from .status_report import Health, StatusReport
@@ -81,8 +77,9 @@ class Blaze:
     :param on_run_start, on_run_end, on_step_end, on_retry, on_skip, on_late: called once
         when a run starts or ends, a step ends, an attempt failed and is to be repeated, ticks
         are skipped, a tick is fired later than ``misfire_grace``. They are called in a thread of
-        their own and change no run, whatever they raise. See :class:`RunEvent`,
-        :class:`StepEvent` and :class:`SkipEvent`.
+        their own and change no run, whatever they raise. The end of a run that no process has in
+        hand (it waits in a queue, or died too often) is told by whoever brings it about, without
+        its steps. See :class:`RunEvent`, :class:`StepEvent` and :class:`SkipEvent`.
     :param probe: breaks things on purpose, for tests; see ``blaze.testing.Faults``.
 
     Making one has no side effects; what it needs is opened at the first ``start()``,
@@ -119,6 +116,8 @@ class Blaze:
         on_late: Optional[Callable[[RunEvent], None]] = None,
         probe: Optional[Probe] = None,
     ) -> None:
+        from .scheduler_arguments import check_arguments
+
         hooks = {
             "on_run_start": on_run_start,
             "on_run_end": on_run_end,
@@ -127,7 +126,7 @@ class Blaze:
             "on_skip": on_skip,
             "on_late": on_late,
         }
-        _check_arguments(
+        check_arguments(
             blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, misfire_grace, executors, name,
             durability, hooks,
         )  # fmt: skip
@@ -279,12 +278,12 @@ class Blaze:
 
     def resume(self) -> None:
         """Go on after :meth:`pause`. Ticks that passed meanwhile are skipped, and recorded as such."""
-        from .firing import passed_until
+        from .firing import PassedUntil
         from .remember import jobs
 
         session = self._open()
         now = session.clock.time()
-        self._tell_skipped(session, jobs.resume_all(session.journal, now, passed_until(now)))
+        session.tell_skipped(jobs.resume_all(session.journal, now, PassedUntil(now)))
         self._hold(session, False)
 
     def _hold(self, session: Session, held: bool) -> None:
@@ -307,7 +306,8 @@ class Blaze:
         A job replaces the one with its ``job_id``, whose history and pause stay; its first
         tick is the next one in the future. Ticks of the replaced job that are overdue by then,
         also of one that is submitted again unchanged, are not caught up with: they are
-        recorded as skipped (``resubmitted``). It is stored when this returns, and outlives the scheduler.
+        recorded as skipped (``resubmitted``); what was due at :meth:`start` has been caught up with
+        before. It is stored when this returns, and outlives the scheduler.
 
         Raises :class:`ValidationError` with every fault before anything is stored, and
         :class:`StateError` if it can't be.
@@ -315,8 +315,10 @@ class Blaze:
         from .jobs import submit
 
         session = self._open()
+        if session.ticker is not None:
+            session.ticker.catch_up()  # first what the start found, or it would depend on who is quicker
         records, skipped = submit(session, self.sequences, data)
-        self._tell_skipped(session, skipped)
+        session.tell_skipped(skipped)
         _wake(session)
         return records[0] if isinstance(data, SubmitSequenceData) else records
 
@@ -342,7 +344,7 @@ class Blaze:
 
         session = self._open()
         changed, skipped = resume(session, self.sequences, job_id)
-        self._tell_skipped(session, skipped)
+        session.tell_skipped(skipped)
         _wake(session)
         return changed
 
@@ -354,7 +356,7 @@ class Blaze:
         from .remember import jobs
 
         session = self._open()
-        jobs.remove_job(session.journal, job_id)
+        session.tell_ended(jobs.remove_job(session.journal, job_id, session.clock.time()))
         _wake(session)
 
     def clear_jobs(self) -> int:
@@ -362,26 +364,17 @@ class Blaze:
         from .remember import jobs
 
         session = self._open()
-        number = jobs.clear_jobs(session.journal)
+        number, ended = jobs.clear_jobs(session.journal, session.clock.time())
+        session.tell_ended(ended)
         _wake(session)
         return number
 
     @property
     def jobs(self) -> List[JobRecord]:
         """All jobs, by id; ``state.jobs(...)`` gives them in pages, and some of them."""
-        found: List[JobRecord] = []
-        cursor: Optional[str] = None
-        while True:
-            page = self.state.jobs(limit=1000, cursor=cursor)
-            found += page.items
-            cursor = page.next
-            if cursor is None:
-                return found
+        from .jobs import all_jobs
 
-    def _tell_skipped(self, session: Session, skipped: List[SkippedTicks]) -> None:
-        if session.engine.herald is not None:
-            for ticks in skipped:
-                session.engine.herald.skipped(*ticks)
+        return all_jobs(self.state)
 
     # ------------------------------------------------------------------ runs
 
@@ -406,17 +399,20 @@ class Blaze:
     def retry(self, run_id: str, from_step: Union[str, Sequence[str], None] = None) -> RunHandle:
         """Run again what a run left undone, as a new run that takes over the completed steps' outputs.
 
-        :param run_id: id of an ended run, a unique prefix of it, ``"last"`` or ``"last-failed"``.
+        A run that has not ended, because a stop or a crash has left it, goes on itself, as at the next :meth:`start`.
+
+        :param run_id: id of the run, a unique prefix of it, ``"last"`` or ``"last-failed"``.
         :param from_step: a step (or several) to run again although completed, with
             everything that depends on it.
 
-        Raises :class:`NotFound`, and :class:`BlazeError` for a run that has not ended.
+        Raises :class:`NotFound`, and :class:`Refused` for a run that is going on.
         """
         from .recovering import retry
 
         session = self._open()
         from_steps = [from_step] if isinstance(from_step, str) else list(from_step or ())
-        return retry(session, self.sequences, self.state.find_run(run_id).run_id, from_steps)
+        found = self.state.find_run(run_id).run_id
+        return retry(session, self.sequences, found, from_steps, self.max_recoveries)
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run: nothing further of it starts, its running blocks are told to stop.
@@ -433,7 +429,9 @@ class Blaze:
             found = session.engine.runs.get(record.run_id)
             if found is None:
                 now = session.clock.time()
-                return cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user", now)
+                was_open, ended = cancel_elsewhere(session.journal, record.run_id, "cancelled_by_user", now)
+                session.tell_ended([] if ended is None else [ended])
+                return was_open
         return found.cancel("cancelled_by_user")
 
     def handle(self, run_id: str) -> RunHandle:
@@ -536,33 +534,3 @@ def _wake(session: Session) -> None:
     """Jobs have changed: the ticker looks at them now."""
     if session.ticker is not None:
         session.ticker.wake()
-
-
-def _check_arguments(
-    blocks: Any, sequences: Any, max_workers: Any, loop_interval: Any, grace: Any, max_recoveries: Any,
-    misfire_grace: Any, executors: Any, name: Any, durability: Any, hooks: Mapping[str, Any],
-) -> None:  # fmt: skip
-    whats = [
-        None
-        if blocks is None or isinstance(blocks, BlazeBlock)
-        else f"blaze_blocks is a BlazeBlock, got {shown(blocks)}",
-        None
-        if sequences is None or isinstance(sequences, BlazeSequence)
-        else f"sequences is a BlazeSequence, got {shown(sequences)}",
-        check_count("max_workers", max_workers) or (None if max_workers else "max_workers is at least 1, got 0"),
-        check_delay("loop_interval", loop_interval),
-        check_delay("grace", grace),
-        check_count("max_recoveries", max_recoveries),
-        None if name is None else name_fault(name),
-        check_delay("misfire_grace", misfire_grace),
-        check_choice("durability", durability, DURABILITIES),
-        *executor_faults(executors),
-        *(
-            f"{hook} is a function of one argument, got {shown(function)}"
-            for hook, function in hooks.items()
-            if function is not None and not callable(function)
-        ),
-    ]
-    faults = [Fault("Blaze()", what) for what in whats if what]
-    if faults:
-        raise ValidationError(faults, "Blaze()")

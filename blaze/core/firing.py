@@ -7,25 +7,28 @@ the ticker calls it.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from .do.end_by_rule import EndByRule
 from .do.run import Run
 from .ground.context import RunInfo
 from .ground.errors import BlazeError, Fault, StateError, ValidationError
 from .ground.names import did_you_mean, new_run_id
 from .ground.status import RunStatus
-from .ground.ticks import Passed
+from .ground.ticks import Passed, Recorded
 from .recovering import plan_of, resume_own
 from .remember import jobs, ticks
+from .remember.ends import EndedRun
 from .remember.jobs import StoredJob
 from .remember.recorder import NewRun, insert_runs
 from .remember.ticks import DueJob, SkippedTicks
 from .seq import BlazeSequence, Sequence
 from .session import Session
 from .what.plan import Plan
-from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Start, Timing, decide, passed
+from .when.decisions import ALLOW, CATCHUPS, OVERLAPS, Decision, Skip, Start, Timing, decide, passed, unrecorded
 from .when.schedule import Schedule
 
 #: Jobs decided about in one transaction: bounds how long others wait for the write lock.
@@ -34,6 +37,8 @@ BATCH = 256
 MANY = 8
 #: Seconds by which a tick may be late and still be fired as it was prepared beforehand.
 FORESIGHT = 0.5
+#: Real seconds that firing takes at most, as a rule: in any case, and more for each tick.
+FIRING, FIRING_EACH = 0.001, 0.000025
 #: Jobs kept at hand with their plans.
 PREPARED = 4096
 
@@ -70,6 +75,19 @@ class Foreseen(NamedTuple):
         return in_time and self.due == due and (self.next_at is None or self.next_at > now)
 
 
+class _TooEarly(Exception):
+    """The clock was set back while the instant was waited for: nothing was fired."""
+
+
+class Unfit(NamedTuple):
+    """A job that can't be fired with the sequences that this process has."""
+
+    #: Of the job, and of its sequence here.
+    version: int
+    declared: int
+    why: str
+
+
 class Batch:
     """What one transaction did."""
 
@@ -83,6 +101,8 @@ class Batch:
         #: Those that were, with their keys.
         self.fired: List[Tuple[Planned, int]] = []
         self.skipped: List[SkippedTicks] = []
+        #: Runs that were cancelled in queues.
+        self.ended: List[EndedRun] = []
         #: Due jobs that have to be prepared first.
         self.strange: List[DueJob] = []
         #: Whether runs that go on were asked to stop.
@@ -105,13 +125,27 @@ def timing_of(job: StoredJob) -> Timing:
     return Timing(schedule, job.end_at, job.catchup, job.overlap)
 
 
-def passed_until(now: float) -> Callable[[StoredJob], Optional[Passed]]:
-    """A function that tells which ticks of a stored job have passed ``now``."""
+def _is_readable(job: StoredJob) -> bool:
+    try:
+        timing_of(job)
+    except ValidationError:
+        return False
+    return True
 
-    def ticks_of(job: StoredJob) -> Optional[Passed]:
-        return None if job.next_at is None else passed(timing_of(job), job.next_at, now)
 
-    return ticks_of
+class PassedUntil:
+    """Tells which ticks of stored jobs have passed an instant."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def of(self, job: StoredJob) -> Optional[Passed]:
+        """Those of one job, or None. Raises :class:`ValidationError` if its row can't be read."""
+        return None if job.next_at is None else passed(timing_of(job), job.next_at, self._now)
+
+    def unrecorded(self, job: StoredJob, stretch: Passed, recorded: Recorded) -> List[Passed]:
+        """What is left of a stretch without those that are recorded already."""
+        return unrecorded(timing_of(job).schedule, stretch, recorded) if recorded else [stretch]
 
 
 class Firing:
@@ -125,7 +159,9 @@ class Firing:
         self._foreseen: Dict[int, Foreseen] = {}
         #: Runs out of queues that are ours and not started yet.
         self._taken: Deque[str] = deque()
-        #: Due jobs of unknown sequences, and for how many seconds they have been seen so.
+        #: Jobs that are left to other schedulers, whose sequences may be others.
+        self._unfit: Dict[int, Unfit] = {}
+        #: Due jobs that are left to others, and for how many seconds they have been seen so.
         self._unknown: Dict[DueJob, float] = {}
         #: Parked jobs, with the versions in which they could not be mended.
         self._hopeless: Set[Tuple[int, int]] = set()
@@ -136,9 +172,16 @@ class Firing:
         """Whether this process has the sequence."""
         return seq_id in self._sequences
 
+    def claims(self, key: int, seq_id: str) -> bool:
+        """Whether the ticks of a job are fired here, if nobody else is quicker."""
+        if seq_id not in self._sequences:
+            return False
+        unfit = self._unfit.get(key)
+        return unfit is None or unfit.declared != self._sequences[seq_id].version
+
     def next_due(self) -> Tuple[Optional[float], bool]:
         """When the next tick is due, in epoch seconds, and whether many are at that instant."""
-        return ticks.next_due(self._session.journal, self.knows, MANY)
+        return ticks.next_due(self._session.journal, self.claims, MANY)
 
     def foresee(self, tick: float) -> None:
         """Prepare what will be due at an instant, so that less is left to do then.
@@ -146,7 +189,7 @@ class Firing:
         What is prepared is of use only if nothing has changed when the time has come.
         """
         self._foreseen.clear()
-        for due in ticks.due_until(self._session.journal, tick, BATCH, self.knows):
+        for due in ticks.due_until(self._session.journal, tick, BATCH, self.claims):
             prepared = self._prepared.get(due.key)
             if prepared is None or prepared.job.version != due.version:
                 self.get_ready([due])
@@ -158,11 +201,22 @@ class Firing:
                     planned = Planned(prepared, run, self._make(prepared, run))
                     self._foreseen[due.key] = Foreseen(due, decision.next_at, planned)
 
-    def fire(self) -> Batch:
-        """Claim some of what is due. Raises :class:`StateError` if nothing can be written: nothing is lost."""
+    @property
+    def effort(self) -> float:
+        """Seconds that it takes to fire what was foreseen."""
+        return FIRING + FIRING_EACH * len(self._foreseen)
+
+    def fire(self, tick: float = -math.inf) -> Batch:
+        """Claim some of what is due. Raises :class:`StateError` if nothing can be written: nothing is lost.
+
+        :param tick: an instant that is about to come. What is due then is claimed under the write
+            lock by the time it comes, and committed when it has: nobody can change anything in between.
+        """
         batch = Batch()
         try:
-            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch))
+            self._session.journal.transaction(lambda cursor: self._decide(cursor, batch, tick))
+        except _TooEarly:
+            return Batch()
         finally:
             self._foreseen.clear()
         return batch
@@ -207,13 +261,14 @@ class Firing:
 
     # ------------------------------------------------------------------ inside the transaction
 
-    def _decide(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
+    def _decide(self, cursor: sqlite3.Cursor, batch: Batch, tick: float) -> None:
         # Not before: the lock may have been waited for.
-        now = batch.at = self._session.clock.time()
+        clock = self._session.clock
+        now = batch.at = max(tick, clock.time())
         batch.paused = ticks.holds(cursor)
         if batch.paused:
             return
-        due = ticks.due_jobs(cursor, now, BATCH, self.knows)
+        due = ticks.due_jobs(cursor, now, BATCH, self.claims)
         batch.more = len(due) == BATCH
         ready: List[Tuple[DueJob, Prepared]] = []
         for job in due:
@@ -225,23 +280,49 @@ class Firing:
         batch.more |= bool(batch.strange)
         careful = [prepared.job.job_id for _, prepared in ready if prepared.timing.overlap != ALLOW]
         open_runs = ticks.open_runs(cursor, careful)
+        repeats = self._that_repeat(cursor, ready)
         moves: List[Tuple[int, Optional[float]]] = []
         for job, prepared in ready:
             open_of_job = open_runs.get(prepared.job.job_id)
             foreseen = self._foreseen.get(job.key)
-            if foreseen is not None and open_of_job is None and foreseen.holds(job, now):
+            repeated = prepared.job.job_id in repeats
+            if foreseen is not None and open_of_job is None and not repeated and foreseen.holds(job, now):
                 batch.planned.append(foreseen.planned)
                 moves.append((job.key, foreseen.next_at))
                 continue
             running, queued = open_of_job or (0, 0)
             decision = decide(prepared.timing, job.next_at, now, running, queued, self._grace)
             if decision is not None:
+                if repeated:
+                    decision = self._without_recorded(cursor, prepared, decision)
                 self._carry_out(cursor, prepared, decision, now, batch)
                 moves.append((job.key, decision.next_at))
         keys = insert_runs(cursor, [planned.run for planned in batch.planned])
         batch.fired = [(planned, key) for planned, key in zip(batch.planned, keys) if key is not None]
         ticks.insert_skipped(cursor, batch.skipped, now)
         ticks.move(cursor, moves)
+        if moves and not clock.sleep_until(tick, 2 * self.effort):
+            raise _TooEarly
+
+    @staticmethod
+    def _that_repeat(cursor: sqlite3.Cursor, ready: List[Tuple[DueJob, Prepared]]) -> Set[str]:
+        """The jobs some of whose due ticks may be recorded already: the clock was set back, and they were submitted."""
+        if not ready:
+            return set()
+        earliest = min(job.next_at for job, _ in ready)
+        return ticks.with_later_ticks(cursor, [prepared.job.job_id for _, prepared in ready], earliest)
+
+    @staticmethod
+    def _without_recorded(cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision) -> Decision:
+        """What is left to do about ticks of which some are recorded already."""
+        job_id, schedule = prepared.job.job_id, prepared.timing.schedule
+        starts = tuple(start for start in decision.starts if not ticks.recorded(cursor, job_id, start.at, start.at))
+        skips = tuple(
+            Skip(skip.reason, *left[:3])
+            for skip in decision.skips
+            for left in unrecorded(schedule, Passed(*skip[1:]), ticks.recorded(cursor, job_id, skip.first, skip.last))
+        )
+        return decision._replace(starts=starts, skips=skips, cancels=decision.cancels and bool(starts))
 
     def _carry_out(
         self, cursor: sqlite3.Cursor, prepared: Prepared, decision: Decision, now: float, batch: Batch
@@ -252,7 +333,7 @@ class Firing:
             for skip in decision.skips
         ]
         if decision.cancels:
-            ticks.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
+            batch.ended += ticks.cancel_runs(cursor, job.job_id, decision.starts[0].at, "overlap", now)
             batch.cancels = True
         for start in decision.starts:
             run = self._new_run(prepared, start, now)
@@ -280,7 +361,7 @@ class Firing:
     # ------------------------------------------------------------------ preparing
 
     def get_ready(self, strange: List[DueJob]) -> None:
-        """Have due jobs at hand the next time; those that can't be fired are BROKEN."""
+        """Have due jobs at hand the next time; those that can't be fired are left to others, or BROKEN."""
         for due in strange:
             for job in jobs.load_jobs(self._session.journal, [due.key]):
                 try:
@@ -288,16 +369,33 @@ class Firing:
                 except StateError:
                     raise
                 except Exception as error:  # checks of the user's own raise what they like
-                    self._break(due, error)
+                    self._leave(due, job, error)
                     continue
+                self._unfit.pop(due.key, None)
                 if len(self._prepared) >= PREPARED:
                     self._prepared.clear()
                 self._prepared[job.key] = prepared
 
-    def _break(self, due: DueJob, error: Exception) -> None:
+    def _leave(self, due: DueJob, job: StoredJob, error: Exception) -> None:
+        """A job can't be fired here; with the sequences of another scheduler it may be, unless its row is damaged."""
         told = str(error) if isinstance(error, BlazeError) else f"{type(error).__name__}: {error}"
+        if self._session.is_alone() or not _is_readable(job):
+            self._break(due, told)
+            return
+        self._unfit[due.key] = Unfit(due.version, self._sequences[due.seq_id].version, told)
+        self._session.logger.warning(
+            "job '%s' is left to other schedulers, it can't be fired here: %s", job.job_id, told
+        )
+
+    def _break(self, due: DueJob, told: str) -> None:
         if jobs.break_job(self._session.journal, due, told):
-            self._session.logger.error("job of sequence '%s' is BROKEN: %s", due.seq_id, told)
+            self._session.logger.error("a job of sequence '%s' is BROKEN: %s", due.seq_id, told)
+
+    def jobs_changed(self) -> None:
+        """Jobs that could not be fired here may be others now."""
+        if self._unfit:
+            versions = {job.key: job.version for job in jobs.load_jobs(self._session.journal, list(self._unfit))}
+            self._unfit = {key: unfit for key, unfit in self._unfit.items() if versions.get(key) == unfit.version}
 
     def prepare(self, job: StoredJob) -> Prepared:
         """What is needed to fire a job. Raises :class:`ValidationError`."""
@@ -312,26 +410,25 @@ class Firing:
         return sequence is self._sequences.get(sequence.seq_id) and sequence.version == prepared.version
 
     def break_unknown(self, passed: float, patience: float) -> None:
-        """Park the jobs that were seen to be due for ``patience`` seconds, and whose sequence nobody seems to have.
+        """Park the jobs that were seen to be due for ``patience`` seconds, and that nobody seems to be able to fire.
 
         ``passed``: seconds since the last look, of which only those count in which others could have
         fired them too. How late a tick is says nothing: clocks jump, and machines sleep.
         """
         now = self._session.clock.time()
-        found = ticks.unknown_due(self._session.journal, now, self.knows)
+        found = ticks.left_due(self._session.journal, now, self.claims)
         self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}
         for due, seconds in self._unknown.items():
             if seconds < patience:
                 continue
-            near = did_you_mean(due.seq_id, self._sequences)
-            text = f"no scheduler that runs has the sequence '{due.seq_id}'{near}"
-            if jobs.break_job(self._session.journal, due, text):
-                self._session.logger.error("a job is BROKEN: %s", text)
+            unfit, near = self._unfit.get(due.key), did_you_mean(due.seq_id, self._sequences)
+            self._break(due, unfit.why if unfit else f"no scheduler that runs has the sequence '{due.seq_id}'{near}")
 
     def reconsider(self) -> None:
         """The sequences are others: what was hopeless with the old ones may be well with these."""
         self._foreseen.clear()
         self._hopeless.clear()
+        self._unfit.clear()
         self.mend()
 
     def mend(self) -> None:
@@ -352,8 +449,10 @@ class Firing:
     def _give_up(self, run: NewRun, key: int, error: Exception) -> None:
         """A recorded run could not be started: end it, so that it does not stay open for ever."""
         self._session.logger.error("run %s of '%s' could not be started: %s", run.run_id, run.seq_id, error)
-        self._session.recorder.end_by_rule(key, RunStatus.FAILED, "internal_error", str(error), run.created_at)
-        self._session.engine.flush()
+        info = RunInfo(run.run_id, run.seq_id, run.scheduled_at, run.job_id)
+        EndByRule(self._session.engine, info, RunStatus.FAILED, "internal_error", str(error), run.created_at).record(
+            key
+        )
 
 
-__all__ = ["Batch", "Firing", "passed_until", "timing_of"]
+__all__ = ["Batch", "Firing", "PassedUntil", "timing_of"]

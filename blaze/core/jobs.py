@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, FrozenSet, Iterable, List, Tuple, Union
+from typing import TYPE_CHECKING, Any, FrozenSet, Iterable, List, Tuple, Union
 
-from .firing import passed_until, timing_of
+from .firing import PassedUntil, timing_of
 from .ground.errors import BlazeError, Fault, ValidationError
 from .ground.status import JobStatus
 from .recovering import plan_of
@@ -17,6 +17,9 @@ from .session import Session
 from .submitting import auto_start_job, new_jobs
 from .when.decisions import first_tick
 from .when.schedule import Schedule
+
+if TYPE_CHECKING:
+    from .state import StateManager
 
 #: Seconds for which a due tick of a job that is submitted again unchanged may still be fired.
 PATIENCE = 5.0
@@ -33,7 +36,7 @@ def submit(
 
 
 def _store(session: Session, found: List[NewJob]) -> List[SkippedTicks]:
-    return jobs.submit(session.journal, found, session.clock.time, _in_the_future, passed_until, PATIENCE)
+    return jobs.submit(session.journal, found, session.clock.time, _in_the_future, PassedUntil, PATIENCE)
 
 
 def _in_the_future(job: NewJob, now: float) -> NewJob:
@@ -52,7 +55,7 @@ def resume(session: Session, sequences: BlazeSequence, job_id: str) -> Tuple[boo
         check(session, sequences, job)
         jobs.mend_job(session.journal, job.key)
         return True, []
-    return jobs.resume_job(session.journal, job_id, now, passed_until(now))
+    return jobs.resume_job(session.journal, job_id, now, PassedUntil(now))
 
 
 def check(session: Session, sequences: BlazeSequence, job: StoredJob) -> None:
@@ -90,4 +93,14 @@ def start_anew(session: Session, sequences: BlazeSequence, known: FrozenSet[str]
         session.ticker.reconsider()
 
 
-__all__ = ["check", "resume", "start_automatically", "submit"]
+def all_jobs(state: StateManager) -> List[JobRecord]:
+    """Every job, by id."""
+    page = state.jobs(limit=1000)
+    found = list(page.items)
+    while page.next is not None:
+        page = state.jobs(limit=1000, cursor=page.next)
+        found += page.items
+    return found
+
+
+__all__ = ["all_jobs", "check", "resume", "start_automatically", "submit"]

@@ -137,7 +137,7 @@ class Sequence(Generic[P, R]):
             # own faults are told in the same breath.
             from .what.compiler import compile_plan
 
-            return compile_plan(self.definition, parameters, names)
+            return compile_plan(self.definition, parameters, names, self._schedule_faults())
         if nothing and not base.missing:
             return base
         from .what.compiler import rebind_plan, require_complete
@@ -154,9 +154,20 @@ class Sequence(Generic[P, R]):
         # With what it needs, the compiler is a third of the import of Blaze: not before something is checked.
         from .what.compiler import compile_plan
 
-        plan = compile_plan(self.definition, None, executors, partial=True)
+        plan = compile_plan(self.definition, None, executors, self._schedule_faults(), partial=True)
         self._base = (version, executors, plan)
         return plan
+
+    def _schedule_faults(self) -> List[Fault]:
+        if self.seq_run_interval is None:
+            return []
+        from .when.schedule import Schedule
+
+        try:
+            Schedule.parse(self.seq_run_interval, self.timezone)
+        except ValidationError as error:
+            return [Fault(f"{self.definition.whereabouts}: {where}", what) for where, what in error.errors]
+        return []
 
     def validate(self, parameters: Optional[Parameters] = None) -> None:
         """Check everything that ``run(parameters)`` checks, and run nothing.

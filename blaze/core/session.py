@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Deque, Dict, List, Optional
+from typing import TYPE_CHECKING, Deque, Dict, Iterable, List, Optional
 
 from .do.engine import Engine
 from .do.result import RunHandle
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 
     from .do.events import Herald
     from .do.probe import Probe
+    from .remember.ends import EndedRun
     from .remember.recovery import StoredRun
     from .remember.retention import Retention
+    from .remember.ticks import SkippedTicks
     from .state import StateManager
+    from .telling import Lines
     from .ticking import Ticker
 
 #: Seconds between two rounds of tidying while nothing runs, and while something does.
@@ -102,8 +105,14 @@ class Session:
         #: None for a state in memory.
         self.state_dir = None if in_memory else state_dir
         self._state: Optional[StateManager] = None
+        #: What a report told last of the sequences.
+        self.lines: Optional[Lines] = None
         self._next_tidy = time.monotonic() + TIDY_EVERY_BUSY
         clock.attach(self)
+
+    def is_alone(self) -> bool:
+        """Whether no other scheduler seems to live on this state."""
+        return self.lock is None or len(os.listdir(self.instances)) <= 1
 
     @property
     def recorder(self) -> Recorder:
@@ -147,13 +156,30 @@ class Session:
         self.engine.begin(run, halted)
         return RunHandle(run)
 
+    def tell_ended(self, ended: Iterable[EndedRun]) -> None:
+        """Tell the hooks of runs that ended while no process had them in hand."""
+        if self.engine.herald is not None:
+            for one in ended:
+                self.engine.herald.run_ended_by_rule(*one)
+
+    def tell_skipped(self, skipped: Iterable[SkippedTicks]) -> None:
+        """Tell the hooks of ticks that get no run."""
+        if self.engine.herald is not None:
+            for ticks in skipped:
+                self.engine.herald.skipped(*ticks)
+
     def handles(self) -> List[RunHandle]:
         """The runs that are going on."""
         return [RunHandle(run) for run in list(self.engine.runs.values())]
 
     def is_busy(self, blocks: bool = True) -> bool:
         """Whether anything is in hand that needs no time to pass; see :class:`Busy`."""
-        return self.engine.is_busy(blocks) or not (self.ticker is None or self.ticker.idle)
+        ticker = self.ticker
+        if ticker is None:
+            return self.engine.is_busy(blocks)
+        # As in the engine: what the ticker has when it is asked first the workers may have when they are asked.
+        rounds = ticker.rounds
+        return not ticker.idle or self.engine.is_busy(blocks) or not ticker.idle or ticker.rounds != rounds
 
     def is_watching(self) -> bool:
         """Whether runs go on, which are looked after as time passes."""

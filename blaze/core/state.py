@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
 
-from .ground.errors import AmbiguousName, Fault, NotFound, StateError
-from .ground.names import did_you_mean, name_fault
+from .ground.errors import Fault, NotFound, StateError
+from .ground.names import did_you_mean
 from .ground.status import JobStatus, RunStatus
-from .remember import queries
+from .remember import queries, run_names
 from .remember.arguments import (
     Moment,
     Statuses,
@@ -40,6 +40,7 @@ from .remember.records import (
     AttemptRecord,
     JobRecord,
     LogRecord,
+    Overview,
     Page,
     Progress,
     RunGraph,
@@ -54,6 +55,7 @@ __all__ = [
     "AttemptRecord",
     "JobRecord",
     "LogRecord",
+    "Overview",
     "Page",
     "Progress",
     "RunGraph",
@@ -64,10 +66,6 @@ __all__ = [
     "StepRecord",
 ]
 
-#: Runs that the message of an ambiguous name lists.
-CANDIDATES = 10
-#: Characters in which an unknown run id and a near one agree.
-NEAR = 3
 #: Definitions kept parsed.
 CACHED_DEFINITIONS = 64
 
@@ -166,29 +164,13 @@ class StateManager:
         faults: List[Fault] = []
         check_name("seq_id", seq_id, faults)
         refuse(faults)
-        if name in ("last", "last-failed"):
-            return self._last(name, seq_id)
-        if name_fault(name, dotted=True) is not None:
-            raise NotFound(f"there is no run {shown(name)}: a run is named by its id, a prefix of it, or 'last'")
-        also, scope = ("", ()) if seq_id is None else ("AND seq_id = ?", (seq_id,))
-        # Ids are ASCII: DEL is greater than all that may follow the prefix. No LIKE, whose wildcards are valid in ids.
-        between = (queries.RUNS_BETWEEN.format(also=also), (name, f"{name}\x7f", *scope, CANDIDATES + 1))
-        found = [run_of(row) for row in self._source.read(*between)]
-        if len(found) == 1 or (found and found[0].run_id == name):
-            return found[0]
-        if not found:
-            raise NotFound(f"there is no run {shown(name)}{self._of(seq_id)}{self._hint(name)}")
-        lines = [f"  {_line(run)}" for run in found[:CANDIDATES]]
-        fits = f"{len(found)} runs" if len(found) <= CANDIDATES else f"more than {CANDIDATES} runs, among them"
-        raise AmbiguousName(
-            f"{shown(name)} fits {fits}{self._of(seq_id)}:\n" + "\n".join(lines), [run.run_id for run in found]
-        )
+        return run_names.find_run(self._source.read, name, seq_id)
 
     def parameters(self, run_id: str) -> Any:
         """The parameters that a run was given, in the JSON form in which they are stored; None if there are none."""
-        rows = self._source.read(queries.PARAMETERS, (self._checked(run_id),))
+        rows = self._source.read(queries.PARAMETERS, (run_names.checked(run_id),))
         if not rows:
-            self._no_run(run_id)
+            run_names.no_run(self._source.read, run_id)
         try:
             return None if rows[0][0] is None else json.loads(rows[0][0])
         except ValueError as error:
@@ -368,6 +350,13 @@ class StateManager:
         rows = self._source.read(queries.NEXT_OF_SEQUENCES)
         return {seq_id: (number, next_at) for seq_id, number, next_at in rows}
 
+    def overview(self) -> Overview:
+        """The latest run of every sequence, its number of jobs and their next tick, and the jobs by state.
+
+        All at one instant. Asked again while nothing has been committed to the file, it costs next to nothing.
+        """
+        return self._source.while_unchanged(queries.overview)
+
     def is_paused(self) -> bool:
         """Whether all ticks are held back."""
         return bool(self._source.read(IS_PAUSED))
@@ -376,6 +365,10 @@ class StateManager:
         """Seconds from nominal time to start of the ticks among the latest ``runs``."""
         rows = self._source.read(queries.LATELY, (runs,))
         return [started - scheduled for scheduled, started in rows]
+
+    def missed(self, runs: int = 1000) -> int:
+        """How many ticks among the latest ``runs`` passed while nothing ran, and were not caught up with."""
+        return int(self._source.read(queries.MISSED_LATELY, (runs,))[0][0])
 
     # ------------------------------------------------------------------ sequences and the file
 
@@ -394,7 +387,7 @@ class StateManager:
         refuse(faults)
         found = self._source.snapshot(lambda read: queries.summaries(read, seq_id))
         if not found:
-            self._no_sequence(seq_id)
+            run_names.no_sequence(self._source.read, seq_id)
         return found[0]
 
     def size(self) -> StateSize:
@@ -416,54 +409,12 @@ class StateManager:
 
     # ------------------------------------------------------------------ inside
 
-    def _last(self, name: str, seq_id: Optional[str]) -> RunRecord:
-        read = self._source.read
-        if name == "last-failed":
-            rows = queries.newest_runs(read, 1, statuses=(RunStatus.FAILED,), seq_id=seq_id)
-        else:
-            rows = queries.newest_runs(read, 1, seq_id=seq_id, without_skipped=True)
-            rows = rows or queries.newest_runs(read, 1, seq_id=seq_id)
-        if rows:
-            return run_of(rows[0])
-        if seq_id is not None and not queries.newest_runs(read, 1, seq_id=seq_id):
-            self._no_sequence(seq_id)
-        raise NotFound(f"there is no {'failed run' if name == 'last-failed' else 'run'}{self._of(seq_id)} yet")
-
-    def _hint(self, name: str) -> str:
-        """What may have been meant instead of a name that is no run's."""
-        if self._source.read(queries.LATEST_BY_STATUS, (name, 1)):
-            return f"; '{name}' is a sequence: its last run is 'last' within it"
-        near = []
-        for sql in (queries.RUN_ID_BEFORE, queries.RUN_ID_AFTER):
-            near += [row[0] for row in self._source.read(sql, (name,))]
-        near = [run_id for run_id in near if run_id[:NEAR] == name[:NEAR]]
-        if near and len(name) > NEAR:
-            return f"; did you mean {' or '.join(repr(run_id) for run_id in near)}?"
-        return did_you_mean(name, ("last", "last-failed")) or "; 'last' is the newest"
-
-    @staticmethod
-    def _of(seq_id: Optional[str]) -> str:
-        return "" if seq_id is None else f" of sequence '{seq_id}'"
-
-    def _no_sequence(self, seq_id: str) -> NoReturn:
-        known = [row[0] for row in self._source.read(queries.SEQUENCE_IDS)]
-        raise NotFound(f"sequence '{seq_id}' has no runs{did_you_mean(seq_id, known)}")
-
-    def _no_run(self, run_id: str) -> NoReturn:
-        raise NotFound(f"there is no run {shown(run_id)}{self._hint(run_id)}")
-
-    @staticmethod
-    def _checked(run_id: str) -> str:
-        if name_fault(run_id, dotted=True) is not None:
-            raise NotFound(f"there is no run {shown(run_id)}")
-        return run_id
-
     def _of_run(self, run_id: str, ask: Callable[[Read, int, int, Definition], T]) -> T:
         """What ``ask(read, key, definition's key, definition)`` finds out about a run, all at one instant.
 
         A run that is resumed after its sequence changed gets another definition, and its steps other places.
         """
-        checked = self._checked(run_id)
+        checked = run_names.checked(run_id)
 
         def work(read: Read) -> Tuple[T, ...]:
             rows = read(queries.RUN_AND_DEFINITION, (checked,))
@@ -471,7 +422,7 @@ class StateManager:
 
         found = self._source.snapshot(work)
         if not found:
-            self._no_run(run_id)
+            run_names.no_run(self._source.read, run_id)
         return found[0]
 
     def _definition(self, read: Read, digest: str) -> Definition:
@@ -523,9 +474,3 @@ class StateManager:
             known = versions[0][1].names if versions else ()
             raise NotFound(f"there is no step {shown(step)} in sequence '{seq_id}'{did_you_mean(step, known)}")
         return None, found
-
-
-def _line(run: RunRecord) -> str:
-    moment = run.created_at
-    when = "-" if moment is None else moment.astimezone().isoformat(" ", "seconds")
-    return f"{run.run_id}  {run.status.value:<9}  {when}  {run.seq_id}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .ground.clock import as_datetime
-from .remember.records import SequenceSummary
+from .remember.records import Overview
 
 _COLUMNS = ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time")
 
@@ -28,16 +28,23 @@ class SequenceStatus:
     #: Number of its jobs.
     jobs: int = 0
 
-    @classmethod
-    def of(
-        cls, seq_id: str, summary: Optional[SequenceSummary], jobs: Tuple[int, Optional[float]] = (0, None)
-    ) -> SequenceStatus:
-        """The line of a sequence, from what is recorded of it (None: never run), and its jobs' number and next tick."""
-        number, next_run = jobs
-        last = summary.last_run if summary is not None else None
+    def to_dict(self) -> Dict[str, Any]:
+        """As JSON-able data; times are UTC, ISO 8601."""
+        return {**vars(self), "last_run": _iso(self.last_run), "next_run": _iso(self.next_run)}
+
+
+def lines_of(overview: Overview, sequences: Iterable[str] = ()) -> List[SequenceStatus]:
+    """A line for every sequence that has runs or jobs, and for ``sequences``; by name."""
+    lines = []
+    for seq_id in sorted({*sequences, *overview.last_runs, *overview.jobs_of}):
+        number, next_run = overview.jobs_of.get(seq_id, (0, None))
+        last = overview.last_runs.get(seq_id)
         if last is None:
-            return cls(seq_id, None, next_run, "PENDING", 0.0, None, number)
-        return cls(seq_id, last.created, next_run, str(last.status), last.seconds or 0.0, last.run_id, number)
+            lines.append(SequenceStatus(seq_id, None, next_run, "PENDING", 0.0, None, number))
+        else:
+            told = (last.created, next_run, last.status.value, last.seconds or 0.0, last.run_id)
+            lines.append(SequenceStatus(seq_id, *told, number))
+    return lines
 
 
 @dataclass(frozen=True)
@@ -62,24 +69,26 @@ class StatusReport:
     jobs: Dict[str, int] = field(default_factory=dict)
     #: The next tick of all jobs.
     next_tick: Optional[float] = None
-    sequences: List[SequenceStatus] = field(default_factory=list)
+    sequences: Tuple[SequenceStatus, ...] = ()
 
     def to_dict(self) -> Dict[str, Any]:
         """The same as JSON-able data; times are UTC, ISO 8601."""
+        return {**self.head(), "sequences": [line.to_dict() for line in self.sequences]}
+
+    def head(self) -> Dict[str, Any]:
+        """The same without the sequences."""
         # Not asdict(), which copies every value deeply and takes longer than asking the state.
-        lines = [
-            {**vars(line), "last_run": _iso(line.last_run), "next_run": _iso(line.next_run)} for line in self.sequences
-        ]
-        times = {"at": _iso(self.at), "next_tick": _iso(self.next_tick)}
-        return {**vars(self), **times, "jobs": dict(self.jobs), "sequences": lines}
+        told = {**vars(self), "at": _iso(self.at), "next_tick": _iso(self.next_tick), "jobs": dict(self.jobs)}
+        del told["sequences"]
+        return told
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> StatusReport:
         """The report that :meth:`to_dict` told of."""
-        lines = [
+        lines = tuple(
             SequenceStatus(**{**line, "last_run": _epoch(line["last_run"]), "next_run": _epoch(line["next_run"])})
             for line in told["sequences"]
-        ]
+        )
         times = {"at": _epoch(told["at"]) or 0.0, "next_tick": _epoch(told["next_tick"])}
         return cls(**{**told, **times, "sequences": lines})
 
@@ -89,7 +98,8 @@ class StatusReport:
             f"Blaze {self.instance} - PID {self.pid} - {self.state}",
             f"There {'is 1 job' if number == 1 else f'are {number} jobs'} in the state{self._not_active()}",
             f"The next tick is {self._moment(self.next_tick) if self.next_tick is not None else 'not to be seen'}",
-            f"{self.runs_active} runs are going on, {self.busy_workers} of {self.workers} workers are busy",
+            f"{self.runs_active} {'run is' if self.runs_active == 1 else 'runs are'} going on, "
+            f"{self.busy_workers} of {self.workers} workers are busy",
         ]
         if self.leaked_threads:
             lines.append(f"{self.leaked_threads} threads did not stop when told to")
@@ -136,6 +146,10 @@ class Health:
     lateness: Optional[Tuple[float, float, float]]
     #: Of Blaze, Python, SQLite and croniter.
     versions: Dict[str, str]
+    #: Among the latest runs: ticks that passed while nothing ran, and were not caught up with.
+    missed: int = 0
+    #: ``run_id``, ``seq_id`` and ``error`` of the newest run that FAILED.
+    last_error: Optional[Dict[str, Optional[str]]] = None
 
     def to_dict(self) -> Dict[str, Any]:
         """As JSON-able data."""

@@ -6,34 +6,46 @@ import os
 import platform
 import sqlite3
 from importlib import metadata
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .ground.errors import StateError
 from .ground.status import JobStatus
+from .remember.records import Overview
 from .seq import BlazeSequence
 from .session import Session
-from .status_report import Health, SequenceStatus, StatusReport, summary_of
+from .status_report import Health, SequenceStatus, StatusReport, lines_of, summary_of
 
 #: Latest runs whose lateness is told.
 LATELY = 1000
 
 
+class Lines(NamedTuple):
+    """The lines of a report, for as long as nothing changes of what they were made of."""
+
+    overview: Overview
+    seq_ids: Tuple[str, ...]
+    lines: Tuple[SequenceStatus, ...]
+    next_tick: Optional[float]
+
+
+def _lines(session: Session, sequences: BlazeSequence) -> Lines:
+    try:
+        overview = session.state.overview()
+    except StateError:  # the file is gone: what is left to tell is told
+        overview = Overview({}, {}, {})
+    seq_ids, before = tuple(sequences), session.lines
+    if before is not None and before.overview is overview and before.seq_ids == seq_ids:
+        return before
+    lines = tuple(lines_of(overview, seq_ids))
+    next_tick = min((line.next_run for line in lines if line.next_run is not None), default=None)
+    session.lines = Lines(overview, seq_ids, lines, next_tick)
+    return session.lines
+
+
 def report(session: Session, sequences: BlazeSequence, started: bool) -> StatusReport:
     """What a scheduler does, what its sequences did last, and when they run next."""
-    engine, state = session.engine, session.state
+    engine, told = session.engine, _lines(session, sequences)
     fault = session.journal.fault
-    ticks: Dict[str, Tuple[int, Optional[float]]] = {}
-    counts: Dict[JobStatus, int] = {}
-    try:
-        known = {summary.seq_id: summary for summary in state.sequences()}
-        ticks, counts = state.next_ticks(), state.job_counts()
-    except StateError:  # the file is gone: what is left to tell is told
-        known = {}
-    nothing = (0, None)
-    lines = [
-        SequenceStatus.of(seq_id, known.get(seq_id), ticks.get(seq_id, nothing))
-        for seq_id in sorted({*sequences, *known, *ticks})
-    ]
     return StatusReport(
         instance=session.instance_id,
         pid=os.getpid(),
@@ -45,9 +57,9 @@ def report(session: Session, sequences: BlazeSequence, started: bool) -> StatusR
         leaked_threads=len(engine.pool.leaked),
         write_fault=fault.message if fault else engine.write_fault,
         at=session.clock.time(),
-        jobs={status.value: number for status, number in counts.items()},
-        next_tick=min((line.next_run for line in lines if line.next_run is not None), default=None),
-        sequences=lines,
+        jobs={status.value: number for status, number in told.overview.jobs.items()},
+        next_tick=told.next_tick,
+        sequences=told.lines,
     )
 
 
@@ -75,11 +87,14 @@ def examine(session: Session) -> Health:
     leaked = len(engine.pool.leaked)
     if leaked:
         problems.append(f"{leaked} threads of blocks did not stop when told to")
-    broken, wal, lateness = 0, 0, None
+    broken, wal, lateness, missed, last_error = 0, 0, None, 0, None
     try:
         broken = session.state.job_counts()[JobStatus.BROKEN]
         wal = session.state.size().wal
         lateness = summary_of(session.state.lateness(LATELY))
+        missed = session.state.missed(LATELY)
+        for run in session.state.runs(status="FAILED", limit=1).items:
+            last_error = {"run_id": run.run_id, "seq_id": run.seq_id, "error": run.error}
     except StateError as error:
         problems.append(str(error))
     if broken:
@@ -98,6 +113,8 @@ def examine(session: Session) -> Health:
         hook_failures=failures,
         lateness=lateness,
         versions=_versions(),
+        missed=missed,
+        last_error=last_error,
     )
 
 

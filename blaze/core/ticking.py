@@ -8,19 +8,19 @@ becomes of it is decided in ``firing``.
 
 from __future__ import annotations
 
-import logging
-import os
+import math
 import threading
 from typing import TYPE_CHECKING, Optional, Set, Tuple
 
 from .ground.errors import StateError
+from .ground.own_log import OwnLog
 
 # The rest is imported by the thread, when there is something to fire or to look at: a
 # program that runs a sequence and ends does not pay for it.
 if TYPE_CHECKING:
     from .do.events import Herald
     from .do.run import Run
-    from .firing import Batch, Firing
+    from .firing import Firing
     from .seq import BlazeSequence
     from .session import Session
 
@@ -35,7 +35,7 @@ RETRY_AFTER, RETRY_AT_MOST = 0.25, 5.0
 #: Seconds that the sequence of a due job may be unknown to all that run, before the job is BROKEN.
 UNKNOWN_FOR = 60.0
 
-log = logging.getLogger("blaze.scheduler")
+log = OwnLog("scheduler")
 
 
 class Ticker:
@@ -60,12 +60,15 @@ class Ticker:
         self._herald: Optional[Herald] = session.engine.herald
         self._event = threading.Event()
         self._thread: Optional[threading.Thread] = None
+        #: What was due at the start has been decided about, or could not be.
+        self._caught_up = threading.Event()
         self._closed = False
         #: Wishes of other threads: a run ended behind which another waits; look at the file now;
         #: the sequences are others.
         self._turn = False
         self._look_now = True
         self._anew = False
+        self._jobs_changed = False
         #: Look at everything, whether the file has changed or not.
         self._look_all = True
         self._looked_at = self._clock.monotonic()
@@ -73,9 +76,12 @@ class Ticker:
         self._file_version: Optional[Tuple[int, int]] = None
         #: Owners of open runs that had no lock file at the last look.
         self._orphans: Set[str] = set()
-        #: The instant whose ticks were prepared for.
+        #: The instant whose ticks were prepared for, and the one that was fired ahead of its time.
         self._foreseen: Optional[float] = None
+        self._hurried: Optional[float] = None
         self._busy = True
+        #: How often it has woken.
+        self.rounds = 0
         #: Whether all ticks are held back.
         self.paused = session.engine.pool.held
         #: When the next tick is due, in epoch seconds, as of the last look.
@@ -94,12 +100,20 @@ class Ticker:
         """Begin; unless ``at_once``, with the first look after ``loop_interval``, or when woken."""
         self._session.engine.when_ended = self._run_ended
         self._look_now = at_once
+        if not at_once:
+            self._caught_up.set()
         self._look_at = self._clock.monotonic() + self._loop_interval
         self._thread = threading.Thread(target=self._main, name="blaze-ticker", daemon=True)
         self._thread.start()
 
+    def catch_up(self) -> None:
+        """Wait until what was due at the start has been decided about."""
+        if threading.current_thread() is not self._thread:
+            self._caught_up.wait(LONGEST)
+
     def wake(self) -> None:
         """A job was added, changed, paused or resumed: see what is due."""
+        self._jobs_changed = True
         self._event.set()
 
     def look(self) -> None:
@@ -118,6 +132,7 @@ class Ticker:
         self._closed = True
         self._session.engine.when_ended = None
         self._event.set()
+        self._caught_up.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5.0)
@@ -153,6 +168,7 @@ class Ticker:
             self._clock.wait(self._event, None, self._loop_interval)
         while not self._closed:
             self._busy = True
+            self.rounds += 1
             self._event.clear()
             try:
                 due_in = self.turn()
@@ -173,6 +189,7 @@ class Ticker:
                 log.exception("the ticker failed and goes on")
                 due_in, patience, delay = delay, LONGEST, min(2 * delay, RETRY_AT_MOST)
                 self._retry_at = self._clock.monotonic() + due_in
+            self._caught_up.set()
             self._busy = False
             if not self._closed:
                 self._clock.wait(self._event, due_in, patience)
@@ -191,6 +208,9 @@ class Ticker:
             self._look_now = False
             self._look_at = self._clock.monotonic() + self._loop_interval
             self._look(firing)
+        if self._jobs_changed:
+            self._jobs_changed = False
+            firing.jobs_changed()
         if self._turn:
             self._turn = False
             try:
@@ -204,12 +224,15 @@ class Ticker:
             if self.next_due is None:
                 return None
             if self.next_due <= now:
-                batch = firing.fire()
-                if batch.paused:
-                    self._hold(True)
-                self._carry_on(firing, batch)
-            elif not many or self._foreseen == self.next_due:
+                self._fire(firing)
+            elif not many or self._hurried == self.next_due:
                 return self.next_due - now
+            elif self._foreseen == self.next_due:
+                begin = self.next_due - self._clock.head_start(firing.effort)
+                if now < begin:
+                    return begin - now
+                self._hurried = self.next_due
+                self._fire(firing, self.next_due)
             elif self.next_due - LEAD > now:
                 return self.next_due - LEAD - now
             else:
@@ -218,16 +241,19 @@ class Ticker:
         self.next_due = None
         return None
 
-    def _carry_on(self, firing: Firing, batch: Batch) -> None:
-        """Start what was fired, before anything else: it is recorded as started by us."""
+    def _fire(self, firing: Firing, tick: float = -math.inf) -> None:
+        batch = firing.fire(tick)
+        if batch.paused:
+            self._hold(True)
+        # Before anything else: it is recorded as started by us.
         started = firing.start(batch)
         if self._herald is not None:
             for run in started:
                 late = batch.at - (run.info.scheduled_at or batch.at)
                 if late > self._grace:
                     self._herald.late(run, late)
-            for skipped in batch.skipped:
-                self._herald.skipped(*skipped)
+        self._session.tell_ended(batch.ended)
+        self._session.tell_skipped(batch.skipped)
         if batch.cancels:
             self._obey_cancels()
         firing.get_ready(batch.strange)
@@ -244,11 +270,10 @@ class Ticker:
         # A process that was frozen has seen nothing meanwhile.
         passed, self._looked_at = min(now - self._looked_at, self._loop_interval), now
         firing.go_on()
-        alone = True
+        alone = session.is_alone()
         if session.lock is not None:
             session.lock.keep()
             self._orphans = find_orphans(session, self._orphans)
-            alone = len(os.listdir(session.instances)) <= 1
             if not alone:
                 take_over_the_dead(session, self._sequences, self._max_recoveries, [])
         version = session.journal.version()
@@ -261,6 +286,7 @@ class Ticker:
                     take_released(session, self._sequences, self._max_recoveries, [])
                 firing.start_queued()
                 firing.mend()
+                self._jobs_changed = True
             except BaseException:
                 self._look_all = self._look_now = True
                 raise

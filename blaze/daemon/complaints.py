@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any, Callable
 
+from ..core.ground.own_log import OwnLog
+
 #: Lines in one stretch of time, and its length in seconds. What goes beyond is counted.
 LINES, STRETCH = 10, 60.0
 
@@ -14,7 +16,7 @@ LINES, STRETCH = 10, 60.0
 class Complaints:
     """Passes on a few lines in each stretch of time, and tells how many it has not passed on."""
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: OwnLog, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._clock = clock
         #: Protects the three numbers.

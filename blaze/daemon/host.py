@@ -7,13 +7,13 @@ is rung, and the loop obeys (RELIABILITY P8, R54, R57).
 
 from __future__ import annotations
 
-import logging
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..core.blaze import Blaze
 from ..core.ground.errors import BlazeError, Refused, StateError
+from ..core.ground.own_log import OwnLog
 from ..core.seq import BlazeSequence
 from .bell import Bell
 from .owner import OwnerLock
@@ -24,7 +24,7 @@ from .service import DRAIN, HARD, SOFT, Desk
 #: Seconds between two looks whether the socket is still there.
 CHECK_EVERY = 1.0
 
-log = logging.getLogger("blaze.daemon")
+log = OwnLog("daemon")
 
 #: Loads the definition again; what is served from then on.
 Reload = Callable[[], BlazeSequence]

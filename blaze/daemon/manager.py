@@ -13,7 +13,6 @@ client of it from the same call.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -26,6 +25,7 @@ from typing import Any, Dict, Iterable, List, Optional, Union
 from ..core.blaze import Blaze
 from ..core.block import BlazeBlock
 from ..core.ground.errors import NoDaemon, Refused
+from ..core.ground.own_log import OwnLog
 from ..core.remember.records import JobRecord
 from ..core.seq import BlazeSequence, SubmitSequenceData
 from .host import ServedScheduler
@@ -40,7 +40,7 @@ __all__ = ["get_or_create_scheduler", "start_scheduler", "stop_scheduler", "upda
 StateDir = Union[str, "os.PathLike[str]", None]
 AnyScheduler = Union[Blaze, RemoteScheduler]
 
-log = logging.getLogger("blaze.daemon")
+log = OwnLog("daemon")
 
 
 class _Handlers:
@@ -218,7 +218,9 @@ def update_jobs(
     directory = _directory(state_dir)
     module = [value for value in sys._getframe(1).f_globals.values() if isinstance(value, BlazeSequence)]
     known = module if sequences is None else [sequences, *module]
-    if owner_of(directory) is not None:
+    owner = owner_of(directory)
+    # If it is this process, its definition is being loaded: a daemon that waits for itself would wait for ever.
+    if owner is not None and owner.pid != os.getpid():
         try:
             with connect(directory, _joined(known)) as remote:
                 return remote.submit(given)

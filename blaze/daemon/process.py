@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -19,7 +18,9 @@ from types import FrameType, TracebackType
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
 
 from ..core.blaze import Blaze
+from ..core.ground.capture import let_info_through
 from ..core.ground.errors import BlazeError
+from ..core.ground.own_log import OwnLog
 from ..core.logger import BlazeLogger
 from ..core.seq import BlazeSequence
 from .definition import LoadedDefinition, find_definition, load_definition
@@ -32,7 +33,7 @@ from .state_dir import find_state_dir
 NAME = "blaze"
 WORKERS, LOOP_INTERVAL, GRACE = 8, 5.0, 10.0
 
-log = logging.getLogger("blaze.daemon")
+log = OwnLog("daemon")
 
 
 class Settings(NamedTuple):
@@ -86,6 +87,7 @@ def run_daemon(settings: Settings, readiness: Readiness, console: bool = True) -
     except BaseException:
         lock.undo()
         raise
+    let_info_through()  # after the definition, which may have set up logging itself
     with _logging(logger):
         _warn_of(loaded)
         told = {**settings._asdict(), "state_dir": str(settings.state_dir)}

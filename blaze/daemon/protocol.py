@@ -88,6 +88,12 @@ class Failure(NamedTuple):
     data: Mapping[str, Any] = {}
 
 
+class Written(NamedTuple):
+    """A value that is JSON text already: what is told again and again need not be written anew."""
+
+    text: str
+
+
 class Request(NamedTuple):
     """What a client asks for; without an id, it wants no answer."""
 
@@ -211,13 +217,21 @@ def _refuse_deep(value: Any) -> None:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """The frame of a message. Raises :class:`Unsendable`. Half characters, as in odd file names, become ``?``."""
+    return _frame(_text(message))
+
+
+def _text(value: Any) -> str:
     try:
-        # Text in JSON escapes every newline, so that the frame's end is the only one.
-        line = _write(message).encode("utf-8", "replace") + b"\n"
+        return _write(value)
     except RecursionError:
         raise Unsendable(_TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise Unsendable(str(error)) from None
+
+
+def _frame(text: str) -> bytes:
+    # Text in JSON escapes every newline, so that the frame's end is the only one.
+    line = text.encode("utf-8", "replace") + b"\n"
     if len(line) > MAX_FRAME:
         raise Unsendable(f"{len(line):,} bytes; a frame has at most {MAX_FRAME:,}")
     return line
@@ -300,8 +314,20 @@ def encode_request(id: Optional[Id], method: str, params: Mapping[str, Any]) -> 
     return encode({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 
 
+def written(value: Any) -> Written:
+    """The text of a value. Raises :class:`Unsendable`."""
+    return Written(_text(value))
+
+
+def written_with(members: Mapping[str, Any], name: str, value: Written) -> Written:
+    """The text of an object with some members, at least one, and a further one, of a plain name, that is text."""
+    return Written(f'{_text(members)[:-1]},"{name}":{value.text}}}')
+
+
 def encode_result(id: Optional[Id], result: Any) -> bytes:
-    """The frame of an answer. Raises :class:`Unsendable`."""
+    """The frame of an answer; the result is a JSON value or :class:`Written`. Raises :class:`Unsendable`."""
+    if type(result) is Written:
+        return _frame(f'{{"jsonrpc":"2.0","id":{_text(id)},"result":{result.text}}}')
     return encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 

@@ -9,7 +9,6 @@ than its own connection; see :mod:`blaze.daemon.connection`.
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import socket
@@ -21,6 +20,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
 
+from ..core.ground.own_log import OwnLog
 from ..core.remember.database import prepare_directory
 from .address import HAS_UNIX_SOCKETS, LOOPBACK, SocketFile, TcpFile, my_uid, peer_uid
 from .challenge import new_secret
@@ -39,7 +39,7 @@ GRACE = 2.0
 
 BUSY = Failure(Code.BUSY, "the daemon serves as many connections as it may; try again")
 
-log = logging.getLogger("blaze.daemon")
+log = OwnLog("daemon")
 
 _File = Union[SocketFile, TcpFile]
 

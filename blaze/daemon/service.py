@@ -12,16 +12,18 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Protocol, Tuple
 
 from ..core.blaze import Blaze
 from ..core.do.result import RunResult
 from ..core.ground.errors import Fault, NotFound, Refused, ValidationError
 from ..core.remember.records import RunRecord
 from ..core.seq import Sequence
+from ..core.status_report import SequenceStatus
 from ..core.what.conversion import convert
 from ..core.when.schedule import Schedule
 from .methods import ANYTHING, LIST, OBJECT, TEXT, WHOLE, Kind, Method, Parameter, or_null
+from .protocol import Written, written, written_with
 from .submissions import hints_of, read_parameters, read_submissions
 
 #: Ways to stop: running blocks get the grace time; the same, and jobs and history are cleared;
@@ -81,6 +83,8 @@ class Desk:
     def __init__(self, scheduler: Blaze, host: Host) -> None:
         self._scheduler = scheduler
         self._host = host
+        #: The sequences as they were told last, and their text.
+        self._told: Tuple[Tuple[SequenceStatus, ...], Written] = ((), written([]))
 
     def methods(self) -> Dict[str, Method]:
         """The table."""
@@ -88,7 +92,7 @@ class Desk:
         return {
             "ping": Method(self.ping),
             "start": Method(self.start),
-            "status": Method(lambda: self._scheduler.status().to_dict()),
+            "status": Method(self.status),
             "health": Method(lambda: self._scheduler.health().to_dict()),
             "list": Method(self.list),
             "jobs.list": Method(self.jobs, {"seq_id": _optional(TEXT), "status": _optional(TEXT), **_PAGE}),
@@ -166,6 +170,15 @@ class Desk:
     def _refuse_while_stopping(self, what: str) -> None:
         if self._host.stopping is not None:
             raise Refused(f"the daemon is about to stop; {what} again when it has been started anew")
+
+    def status(self) -> Written:
+        """What the scheduler does, what its sequences did last, and when they run next."""
+        report = self._scheduler.status()
+        lines, text = self._told
+        if lines is not report.sequences:
+            text = written([line.to_dict() for line in report.sequences])
+            self._told = (report.sequences, text)
+        return written_with(report.head(), "sequences", text)
 
     # ------------------------------------------------------------------ definitions and jobs
 

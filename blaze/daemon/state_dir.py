@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional
 
 from ..core.ground.errors import NotFound
+
+# Imported where it is used: every command knows this module, also where it only shows its help.
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: The directory that is looked for in a project.
 NAME = ".blaze"
@@ -45,6 +48,8 @@ def find_state_dir(
 
     Nothing is made: that is left to whoever writes.
     """
+    from pathlib import Path
+
     named = given or environ.get(VARIABLE)
     if named:
         return StateDir(Path(os.path.abspath(os.path.expanduser(named))), True)

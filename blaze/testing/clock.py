@@ -81,6 +81,10 @@ class VirtualClock(Clock):
             with self._lock:
                 self._waiting.pop(event, None)
 
+    def head_start(self, work: float) -> float:
+        """None: work takes no virtual time."""
+        return 0.0
+
     def attach(self, worker: Busy) -> None:
         """A scheduler is driven from now on."""
         with self._lock:

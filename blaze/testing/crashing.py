@@ -52,6 +52,8 @@ def run_through_crashes(
     """
     if not hasattr(os, "fork"):
         raise BlazeError("run_through_crashes() needs os.fork(), which this system has not")
+    for step in seq.definition.steps:
+        faults.meet((step.step_name, step.block_name))
     crashes, faults.crashes = faults.crashes, []
     lives = _Lives(seq, parameters, faults, state_dir, settings)
     for crash in crashes:

@@ -12,6 +12,7 @@ from blaze.core.ground.names import did_you_mean
 from blaze.core.what.callables import is_async
 from blaze.core.what.declarations import Definition
 from blaze.core.what.plan import Arguments, Plan, Step
+from blaze.core.what.references import Outputs
 
 
 def steps_of(plan: Plan, name: str) -> List[Step]:
@@ -48,18 +49,34 @@ def substitute(plan: Plan, doubles: Mapping[str, Any]) -> Plan:
 
 def double_of(step: Step, given: Any) -> Step:
     """The step with a function, or an output that is none, in the place of its block."""
+    own = step.arguments
     if callable(given):
-        return step.with_function(_lenient(given), "async" if is_async(given) else "thread")
+        double = step.with_function(_lenient(given), "async" if is_async(given) else "thread")
+        if own.model is not None:
+            double.arguments = _Unchecked(own.constants, own.whole, own.templates, own.sources, own.model, own.where)
+        return double
 
     @functools.wraps(step.function)
     def constant(**arguments: Any) -> Any:
         return given
 
     double = step.with_function(constant, "thread")
-    own = step.arguments
     # Without the block's data model: what it demands may be given nowhere.
     double.arguments = Arguments(own.constants, own.whole, own.templates, own.sources)
     return double
+
+
+class _Unchecked(Arguments):
+    """As the block's data model makes them, or as they are where it refuses them: the block is not called."""
+
+    __slots__ = ()
+
+    def bind(self, outputs: Outputs) -> Dict[str, Any]:
+        """The keyword arguments; what the block demands may be missing."""
+        try:
+            return super().bind(outputs)
+        except ValidationError:
+            return Arguments(self.constants, self.whole, self.templates, self.sources).bind(outputs)
 
 
 def _lenient(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Set, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Type, Union
 
 from blaze.core.do.probe import Point
 from blaze.core.ground.errors import BlazeError, Fault, ValidationError
@@ -147,6 +147,10 @@ class Faults:
     def free_disk(self) -> None:
         """There is room again."""
         self._disk_is_full = False
+
+    def meet(self, names: Iterable[str]) -> None:
+        """Steps and blocks of a run that may be played in other processes, of which nothing is heard here."""
+        self._met.update(names)
 
     def unmet(self) -> List[str]:
         """Blocks that were to go wrong and are in no sequence that was run."""

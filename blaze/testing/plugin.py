@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Iterator, List, Set, Tuple
+from typing import Any, Iterable, Iterator, List, Protocol, Sequence, Set, Tuple
 
 import pytest
 
 from blaze.core.ground.errors import BlazeError
 from blaze.core.ground.status import RunStatus
 from blaze.core.seq import BlazeSequence
+from blaze.core.state import StateManager
 
 from .faults import Faults
 from .outcome import RECENT
@@ -22,6 +23,29 @@ RUNS_SHOWN = 5
 
 #: The schedulers of the running test.
 _OPEN: List[VirtualScheduler] = []
+
+
+class Telling(Protocol):
+    """What has something to say in the report of a failed test: a daemon, which lives a floor above."""
+
+    state: StateManager
+
+    def sections(self) -> Iterable[Tuple[str, str]]:
+        """A title and a text each."""
+
+
+#: What the running test has of these.
+_TELLING: List[Sequence[Telling]] = []
+
+
+@contextlib.contextmanager
+def telling(things: Sequence[Telling]) -> Iterator[None]:
+    """Should the test fail meanwhile, its report shows the last runs of these, and what they have to say."""
+    _TELLING.append(things)
+    try:
+        yield
+    finally:
+        _TELLING.pop()
 
 
 class Schedulers:
@@ -64,7 +88,9 @@ def faults_of_test(state_dir: Path) -> Iterator[Faults]:
 
 def sections() -> List[Tuple[str, str]]:
     """The stories of what the running test played, for its report."""
-    stories = [*RECENT] + [story for scheduler in _OPEN for story in _recorded(scheduler)]
+    others = [thing for things in _TELLING for thing in things]
+    states = [*(scheduler.state for scheduler in _OPEN), *(thing.state for thing in others)]
+    stories = [*RECENT] + [story for state in states for story in _recorded(state)]
     chosen: List[RunStory] = []
     seen: Set[str] = set()
     for story in reversed(stories):
@@ -72,18 +98,19 @@ def sections() -> List[Tuple[str, str]]:
             seen.add(story.run_id)
             chosen.append(story)
     chosen.sort(key=lambda story: story.status is not RunStatus.FAILED)
-    return [(f"blaze run of {story.seq_id}", str(story)) for story in chosen[:RUNS_SHOWN]]
+    shown = [(f"blaze run of {story.seq_id}", str(story)) for story in chosen[:RUNS_SHOWN]]
+    return [*shown, *(section for thing in others for section in thing.sections())]
 
 
-def _recorded(scheduler: VirtualScheduler) -> Iterator[RunStory]:
-    """What a scheduler of the test recorded last; nothing if it was stopped."""
+def _recorded(state: StateManager) -> Iterator[RunStory]:
+    """What was recorded last; nothing if nothing can be read there."""
     try:
-        failed = scheduler.state.runs(status="FAILED", limit=RUNS_SHOWN).items
-        others = scheduler.state.runs(limit=1).items
+        failed = state.runs(status="FAILED", limit=RUNS_SHOWN).items
+        others = state.runs(limit=1).items
         for run in reversed([*failed, *others]):
-            yield story_of_record(scheduler.state, run.run_id)
+            yield story_of_record(state, run.run_id)
     except BlazeError:
         return
 
 
-__all__ = ["Schedulers", "faults_of_test", "sections"]
+__all__ = ["Schedulers", "Telling", "faults_of_test", "sections", "telling"]

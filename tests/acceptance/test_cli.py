@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import pytest
 
@@ -161,8 +161,8 @@ def test_status_names_the_scheduler_that_is_at_work(made: Path) -> None:
 def test_status_in_json_is_one_document_with_these_keys(made: Path) -> None:
     told = blazed(made, "status", "--json", "--verbose").data
     assert list(told) == [
-        "state_dir", "at", "instances", "paused", "jobs", "runs", "next_tick", "sequences",
-        "lateness", "db_bytes", "wal_bytes", "last_error", "versions",
+        "state_dir", "at", "instances", "starting", "paused", "jobs", "runs", "next_tick", "sequences",
+        "lateness", "missed", "health", "db_bytes", "wal_bytes", "last_error", "versions",
     ]  # fmt: skip
     assert told["jobs"] == {"ACTIVE": 2, "PAUSED": 0, "ENDED": 0, "BROKEN": 0}
     (line,) = told["sequences"]
@@ -433,25 +433,92 @@ def test_what_is_no_regular_file_is_not_read(made: Path) -> None:
         assert f"blazed: {path}: it is " in blazed(made, "run", "etl", "--param-file", path, status=3).err
 
 
+def interrupted(place: Path, times: int, *words: str, **environ: str) -> str:
+    """What a run that is interrupted on its terminal, once or twice, writes there."""
+    terminal = Terminal(place, "run", "etl", "-p", f"fetch.seconds={1 if times == 1 else 60}", *words, **environ)
+    with terminal:
+        terminal.wait_for("fetch  ")  # it has a line of its own as soon as it runs
+        terminal.type("\x03")
+        if times == 2:
+            terminal.wait_for("Ctrl-C again stops at once")
+            terminal.type("\x03")
+        assert terminal.end() == 130
+    return terminal.shown
+
+
+def told_command(shown: str, place: Path) -> List[str]:
+    """The words after ``blazed`` of the command that goes on with the run."""
+    (command,) = re.findall(r"to go on with it: blazed ([^\r\n]*)", shown)
+    found: List[str] = command.split()
+    return found
+
+
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_stops_softly_and_twice_at_once_and_the_next_start_resumes(times: int, project: Path) -> None:
-    running = started(project, "run", "etl", "-p", f"fetch.seconds={1 if times == 1 else 60}")
+def test_after_ctrl_c_the_command_that_is_told_goes_on_with_the_run(times: int, project: Path) -> None:
+    """DESIGN 8: "Ctrl-C once: a soft stop; twice: at once. Neither leaves anything RUNNING that is not resumed"."""
+    shown = interrupted(project, times)
+    words = told_command(shown, project)
+    (run_id,) = re.findall(r"run (\w+) is not done", shown)
+    assert words == ["run", "etl", "--run", run_id] and "the next 'blazed start' goes on with it, too" in shown
+    before = blazed(project, "show", run_id, "--json").data
+    assert (before["status"], before["resume"]) == ("RUNNING", f"blazed {' '.join(words)}")
+    assert f"To go on with it: blazed {' '.join(words)}" in blazed(project, "show", run_id).out
+    if times == 2:  # it would take its 60 s again
+        assert f"run {run_id} is being stopped" in blazed(project, "cancel", run_id).err
+        assert blazed(project, *words, "--json", status=1).data["status"] == "CANCELLED"
+        return
+    done = blazed(project, *words, "--json").data
+    steps = {step["name"]: step["attempts"] for step in done["steps"]}
+    assert (done["run_id"], done["status"]) == (run_id, "COMPLETED") and steps["fetch"] == 1, "it had its time to end"
+    assert blazed(project, "show", run_id, "--json").data["resume"] is None
+
+
+def test_what_was_left_is_told_before_another_run_is_begun_and_can_be_given_up(project: Path) -> None:
+    words = told_command(interrupted(project, 1), project)
+    run_id = words[-1]
+    another = blazed(project, "run", "etl")
+    assert (
+        f"run {run_id} was left undone and this is another one; to go on with it: blazed run etl --run" in another.err
+    )
+    assert run_id not in another.out and "COMPLETED" in another.out
+    assert "goes on where it is" in blazed(project, *words, "--from", "fetch", status=6).err
+    assert blazed(project, "cancel", run_id).err == f"run {run_id} is cancelled\n"
+    assert "was left" not in blazed(project, "run", "etl").err
+
+
+def test_the_command_that_is_told_works_from_elsewhere_and_in_json(project: Path, tmp_path: Path) -> None:
+    flags = ["--definition", str(project / "definition.py"), "--state-dir", str(project / ".blaze")]
+    running = started(tmp_path, "run", "etl", "-p", "fetch.seconds=1", "--json", *flags)
     try:
         wait_for(running.stderr, "RUNNING")
-        running.send_signal(signal.SIGINT)
-        if times == 2:
-            wait_for(running.stderr, "stopping")
-            running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 130
+        running.send_signal(signal.SIGTERM)
+        out, _ = running.communicate(timeout=30)
     finally:
         finish(running)
+    told = json.loads(out)
+    assert running.returncode == 130 and told["status"] == "INTERRUPTED"
+    assert told["resume"] == f"blazed run etl --run {told['run_id']} {' '.join(flags)}"
+    assert blazed(tmp_path, *told["resume"].split()[1:], "--json").data["run_id"] == told["run_id"]
+
+
+def test_the_next_scheduler_goes_on_with_what_ctrl_c_has_left(project: Path) -> None:
+    run_id = told_command(interrupted(project, 1), project)[-1]
     sequences = load_definition(str(project / "definition.py")).sequences
     with Blaze(sequences=sequences, state_dir=project / ".blaze") as scheduler:
         (handle,) = scheduler.recovered
-        if times == 1:
-            assert handle.result(30).steps["fetch"].attempts == 1  # it had its time to end
-        else:
-            handle.cancel()
+        assert handle.run_id == run_id and handle.result(30).steps["fetch"].attempts == 1
+
+
+def test_a_run_that_somebody_is_at_work_on_is_not_taken_up(project: Path) -> None:
+    running = started(project, "run", "etl", "-p", "fetch.seconds=60")
+    try:
+        wait_for(running.stderr, "RUNNING")
+        refused = blazed(project, "run", "etl", "--run", "last", status=6)
+        assert re.search(r"run \w+ is RUNNING and is in the hands of run-\w+", refused.err)
+        assert "Nobody" not in blazed(project, "show", "last").out
+        assert blazed(project, "show", "last", "--json").data["resume"] is None
+    finally:
+        finish(running)
 
 
 def started(place: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -484,26 +551,65 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 # ---------------------------------------------------------------------- terminals and pipes
 
 
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, place: Path, *words: str, columns: int = 100, **environ: str) -> None:
+        self._child, self._terminal = pty.fork()
+        if self._child == 0:
+            os.chdir(place)
+            program = [sys.executable, "-m", "blaze", *words]
+            os.execve(sys.executable, program, environment(COLUMNS=str(columns), **environ))
+        self._written = b""
+        self._status: Optional[int] = None
+
+    @property
+    def shown(self) -> str:
+        """What it got so far."""
+        return self._written.decode(errors="replace").replace("\r\n", "\n")
+
+    def type(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read on until it shows this."""
+        self._read(lambda: text in self.shown)
+        assert text in self.shown, self.shown
+
+    def end(self) -> int:
+        """Read on until the command has ended; its exit status."""
+        self._read(lambda: False)
+        if self._status is None:
+            self._status = os.WEXITSTATUS(os.waitpid(self._child, 0)[1])
+        return self._status
+
+    def _read(self, enough: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not enough() and time.monotonic() < deadline:
+            if select.select([self._terminal], [], [], 1.0)[0]:
+                try:
+                    piece = os.read(self._terminal, 65536)
+                except OSError:  # the other end is closed
+                    break
+                if not piece:
+                    break
+                self._written += piece
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._status is None:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+        os.close(self._terminal)
+
+
 def on_terminal(place: Path, *words: str, columns: int = 100, **environ: str) -> str:
     """What a terminal of so many columns gets."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(place)
-        os.execve(sys.executable, [sys.executable, "-m", "blaze", *words], environment(COLUMNS=str(columns), **environ))
-    written = b""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 1.0)[0]:
-            try:
-                piece = os.read(terminal, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not piece:
-                break
-            written += piece
-    os.waitpid(child, 0)
-    os.close(terminal)
-    return written.decode().replace("\r\n", "\n")
+    with Terminal(place, *words, columns=columns, **environ) as terminal:
+        terminal.end()
+    return terminal.shown
 
 
 def test_a_terminal_gets_boxes_and_colour(made: Path) -> None:
@@ -560,6 +666,16 @@ def test_a_pipe_that_nobody_reads_ends_the_command_quietly(made: Path) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_stream_that_is_closed_is_written_to_by_nobody(made: Path) -> None:
+    """``blazed status >&-``, as some supervisors do it."""
+    for words, streams, status in (("status", ">&-", 0), ("show nope", "2>&-", 4), ("runs --json", ">&- 2>&-", 0)):
+        done = subprocess.run(
+            ["sh", "-c", f"{sys.executable} -W error -m blaze {words} {streams}"],
+            cwd=made, env=environment(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 def test_the_c_locale_and_a_stream_of_ascii_are_no_obstacle(project: Path) -> None:

@@ -6,15 +6,18 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from blaze import Blaze
 from blaze.cli.main import main
 from blaze.core.state import StateManager
 from blaze.daemon import address
+from blaze.daemon.definition import load_definition
 from blaze.daemon.manager import ENDS_WITH_MAIN
 from blaze.daemon.owner import owner_of
 from tests.integration.daemons import DEFINITION, Site
@@ -75,12 +78,58 @@ def test_start_on_a_running_daemon_says_so_and_is_fine(serving, blazed):
     assert status == 0 and json.loads(out)["already"] and json.loads(out)["pid"] == owner_of(serving.state_dir).pid
 
 
+def test_a_verbose_status_tells_what_is_wrong_with_the_daemon(serving, blazed):
+    """R67: "status shows lateness, missed, leaked threads, wal size, last error, versions"."""
+    told = json.loads(blazed("status", "--verbose", "--json")[1])
+    assert told["missed"] == 0 and (told["health"]["ok"], told["health"]["leaked_threads"]) == (True, 0)
+    assert "all is well" in blazed("status", "--verbose")[1]
+    assert blazed("jobs", "submit", "--job-file", job_file(serving, YEARLY))[0] == 0
+    serving.definition.write_text(DEFINITION.replace("def one(", "def another("))
+    assert blazed("reload")[0] == 0
+    with sqlite3.connect(serving.state_dir / "blaze.db") as connection:
+        connection.execute("UPDATE jobs SET next_at = 1")  # it is due, and its sequence is gone
+    connection.close()
+    wait_until(lambda: "1 jobs are BROKEN" in blazed("status", "--verbose")[1], "that it is told", 30)
+    assert blazed("stop")[0] == 0
+    assert json.loads(blazed("status", "--verbose", "--json")[1])["health"] is None
+
+
 def test_stop_and_stop_again(serving, blazed):
     status, out, err = blazed("stop")
     assert (status, out) == (0, "") and err.startswith("my-etl-") and "has stopped" in err
     assert owner_of(serving.state_dir) is None
     status, out, err = blazed("stop")
     assert (status, out, err) == (0, "", f"no daemon serves {serving.state_dir}\n")
+
+
+def test_a_daemon_whose_definition_blocks_is_told_of_and_how_to_end_it(site, blazed, monkeypatch):
+    """R64: "blocks at import"."""
+    site.definition.write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr("blaze.daemon.remote.connect.__defaults__", (None, 0.1))
+    starting = site.popen("-m", "blaze", "start", stderr=subprocess.DEVNULL)
+    wait_until(lambda: owner_of(site.state_dir) is not None and owner_of(site.state_dir).pid, "its lock")
+    assert f"A daemon is starting (PID {starting.pid}) and does not serve yet" in blazed("status")[1]
+    assert json.loads(blazed("status", "--json")[1])["starting"] == {"pid": starting.pid}
+    status, _, err = blazed("stop")
+    assert status == 6 and f"wait until it serves, or end it with 'kill {starting.pid}'" in err
+    status, _, err = blazed("start")
+    assert status == 0 and "just starting" in err
+    starting.terminate()
+    starting.wait(PATIENCE)
+    assert blazed("status")[1].startswith("No scheduler is running")
+
+
+@pytest.mark.parametrize("flags", [(), ("--shutdown", "--yes")])
+def test_a_stop_while_another_one_is_under_way_waits_for_it(serving, blazed, flags):
+    """It answers nobody any more, and ends when its block has had its grace time."""
+    blazed("trigger", "two")
+    wait_until(lambda: len(serving.witness) == 2, "the block")
+    other = serving.popen("-m", "blaze", "stop", stderr=subprocess.PIPE)
+    wait_until(lambda: not (serving.state_dir / "daemon.sock").exists(), "that it stops")
+    serving.go()
+    assert blazed("stop", *flags)[0] == 0
+    assert other.wait(PATIENCE) == 0 and owner_of(serving.state_dir) is None
+    assert (serving.state_dir / "blaze.db").exists() is not bool(flags)
 
 
 def test_a_start_that_fails_says_where_and_leaves_nothing_behind(site, blazed):
@@ -336,6 +385,40 @@ def test_a_run_that_takes_too_long_is_told_and_goes_on(serving, blazed):
     serving.go()
     with serving.connect() as daemon:
         wait_until(lambda: daemon.state.find_run("last").status.value == "COMPLETED", "the end")
+
+
+def left_here(site):
+    """A run of 'two' that this process has begun and left at its second step."""
+    with Blaze(sequences=load_definition(str(site.definition)).sequences, state_dir=site.state_dir, grace=0.0) as mine:
+        run_id = mine.trigger("two").run_id
+        wait_until(lambda: len(site.witness) == 2, "the block")
+    return run_id
+
+
+def test_a_run_that_was_left_is_gone_on_with_by_the_next_daemon_or_by_retry(site, blazed):
+    run_id = left_here(site)
+    status, _, err = blazed("retry", run_id)
+    assert status == 5 and f"without one: blazed run two --run {run_id}" in err
+    site.go()
+    assert blazed("start", "--detach")[0] == 0
+    with site.connect() as daemon:
+        wait_until(lambda: daemon.state.find_run(run_id).status.value == "COMPLETED", "the end")
+    assert site.witness.count("noted") == 1  # the completed step is not run again
+
+
+def test_a_daemon_goes_on_with_what_is_left_beside_it_and_retry_makes_it_do_so_at_once(site, blazed):
+    site.go("elsewhere")
+    assert blazed("start", "--detach", "--loop-interval", "30")[0] == 0
+    run_id = left_here(site)
+    assert json.loads(blazed("show", run_id, "--json")[1])["status"] == "RUNNING"
+    status, out, _ = blazed("retry", run_id)
+    assert (status, out.strip()) == (0, run_id)
+    wait_until(lambda: len(site.witness) == 3, "the daemon's attempt")
+    status, _, err = blazed("retry", run_id)
+    assert status == 6 and "is in the hands of blaze-" in err
+    site.go()
+    with site.connect() as daemon:
+        wait_until(lambda: daemon.state.find_run(run_id).status.value == "COMPLETED", "the end")
 
 
 # ---------------------------------------------------------------------- the examples

@@ -1,27 +1,90 @@
-"""Every Python block of the README and the docs runs, in the order in which it stands, as one script a file."""
+"""README and manual, held against the program: every block of code runs, every link leads somewhere."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Dict, List, Set, Tuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+from tests.acceptance.pages import MANUAL, PAGES, ROOT, Fence, fences_of, play, script_of, write
+
+#: Fences that are not run, by page and first line, and why. Whatever stands here and nowhere on the pages is a failure.
+LEFT_OUT: Dict[Tuple[str, str], str] = {
+    ("README.md", "make demo"): "installs; the example itself is run by test_examples.py",
+    ("README.md", "make test"): "installs and runs all tests, this one among them",
+    ("README.md", "python3 -m venv .venv"): "installs, which 'make demo' and 'make test' do in the same words",
+    ("CONTRIBUTING.md", "make demo      # the weather example"): "installs, runs all tests",
+    ("README.md", "extract ──► validate ──┬──► monthly ──┐"): "a drawing",
+    (
+        "testing.md",
+        "expected the run to be COMPLETED, it is FAILED",
+    ): "shortened; test_pytest_plugin.py looks at reports",
+    (
+        "from-apscheduler.md",
+        "from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore",
+    ): "another framework's code",
+    ("from-airflow.md", "from datetime import timedelta"): "another framework's code",
+    ("from-prefect.md", "from prefect import flow, task"): "another framework's code",
+    ("quickstart.md", "python3 -m venv .venv"): "installs, in the same words as the README",
+}
+#: Languages of fences that are no code to run, and what is done with them instead.
+READ_ONLY = {
+    "json": "parsed",
+    "text": "messages on the page about troubles, all of which test_troubleshooting_page.py provokes",
+    "ini": "the unit for systemd, which is the example's",
+}
+PIPELINE = """
+from blaze import BlazeBlock, BlazeSequence, SeqBlockData
+
+blocks = BlazeBlock()
+sequences = BlazeSequence()
 
 
-def blocks_of(page: Path, language: str) -> list[str]:
-    return [code for kind, code in FENCE.findall(page.read_text(encoding="utf-8")) if kind == language]
+@blocks.block
+def fetch({parameters}) -> list:
+    return list(range(limit))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page, "python")], ids=lambda page: page.name)
+@sequences.sequence(blocks=blocks, sequence=[SeqBlockData("fetch")])
+def {name}(context=None):
+    return context
+"""
+ETL = {"definition.py": PIPELINE.format(name="etl", parameters="limit: int = 10, tags: list = ()")}
+#: What the commands of a page find in their folder.
+GIVEN: Dict[str, Dict[str, str]] = {
+    "README.md": ETL,
+    "cli.md": ETL,
+    "daemon.md": {
+        "my_definition.py": PIPELINE.format(name="etl_pipeline", parameters="endpoint: str = '', limit: int = 10"),
+        "jobs.json": next(fence.code for fence in fences_of(MANUAL / "daemon.md") if fence.language == "json"),
+    },
+}
+
+
+def left_out(page: Path) -> List[Fence]:
+    return [f for f in fences_of(page) if (page.name, f.code.split("\n")[0]) in LEFT_OUT]
+
+
+def pages_with(*languages: str) -> List[Path]:
+    return [page for page in PAGES if any(f.language in languages for f in fences_of(page) if f not in left_out(page))]
+
+
+# ---------------------------------------------------------------------- code
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if script_of(page)], ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    written: List[str] = []
+    for fence in fences_of(page):
+        if fence.title is not None:
+            write(fence, tmp_path, written)
     script = tmp_path / "page.py"
-    script.write_text("\n\n".join(blocks_of(page, "python")), encoding="utf-8")
+    script.write_text(script_of(page), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
         cwd=tmp_path,
@@ -34,8 +97,50 @@ def test_the_python_blocks_of_a_page_run_one_after_the_other(page: Path, tmp_pat
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("page", pages_with("bash", "console"), ids=lambda page: page.name)
+def test_the_commands_of_a_page_do_what_it_shows(page: Path, tmp_path: Path) -> None:
+    for name, text in GIVEN.get(page.name, {}).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    play(page, tmp_path, left_out(page))
+
+
+def test_no_block_is_passed_over_in_silence() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert len(re.findall(r"^[ \t]*```", text, re.MULTILINE)) == 2 * len(fences_of(page)), f"{page.name}: a fence"
+        for fence in fences_of(page):
+            place = f"{page.name}:{fence.line}"
+            if fence in left_out(page):
+                continue
+            assert fence.language in {"python", "bash", "console", *READ_ONLY}, f"{place}: {fence.language!r}"
+            assert fence.language != "text" or page.name == "troubleshooting.md", f"{place}: where is this from?"
+            if fence.title is not None:
+                others = [f.code for f in fences_of(page) if f is not fence]
+                used = any(Path(fence.title).stem in code or fence.title == "definition.py" for code in others)
+                assert used, f"{place}: nothing on the page uses {fence.title}"
+
+
+def test_what_is_left_out_is_there_and_has_a_reason() -> None:
+    there = {(page.name, f.code.split("\n")[0]) for page in PAGES for f in fences_of(page)}
+    assert set(LEFT_OUT) <= there and all(LEFT_OUT.values())
+
+
+def test_json_and_python_files_of_the_pages_can_be_read() -> None:
+    for page in PAGES:
+        for fence in fences_of(page):
+            if fence.language == "json":
+                json.loads(fence.code)
+            elif fence.language == "python":
+                compile(fence.code, f"{page.name}:{fence.line}", "exec")
+
+
+def test_the_unit_for_systemd_is_that_of_the_examples() -> None:
+    (unit,) = [fence.code for fence in fences_of(MANUAL / "daemon.md") if fence.language == "ini"]
+    assert unit == (ROOT / "examples" / "blaze.service").read_text(encoding="utf-8")
+
+
 def test_the_readme_names_the_make_targets_and_the_commands_behind_them() -> None:
-    shell = "\n".join(blocks_of(ROOT / "README.md", "bash"))
+    shell = "\n".join(f.code for f in fences_of(ROOT / "README.md") if f.language == "bash")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)$", shell, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
@@ -44,47 +149,45 @@ def test_the_readme_names_the_make_targets_and_the_commands_behind_them() -> Non
         assert script in makefile
 
 
+# ---------------------------------------------------------------------- links
+
+
+def anchors_of(page: Path) -> Set[str]:
+    """The anchors of a page's headings, as mkdocs and the usual forges make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|`", r"\1", heading)
+        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower()))
+    return found
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path).resolve() if path else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors_of(linked), f"{page.name}: {target}"
+
+
+def test_the_manual_links_to_nothing_beside_it() -> None:
+    """What is not below docs/ is not in the built site."""
+    for page in PAGES:
+        if page.parent == MANUAL:
+            for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+                assert "://" in target or (page.parent / target).resolve().parent == MANUAL, target
+
+
+def test_the_navigation_has_every_page_of_the_manual_once() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r": *([\w-]+\.md)$", navigation, re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in PAGES if page.parent == MANUAL)
 
 
 # ---------------------------------------------------------------------- the command line
-
-PIPELINE = """
-from blaze import BlazeBlock, BlazeSequence, SeqBlockData
-
-blocks = BlazeBlock()
-sequences = BlazeSequence()
-
-
-@blocks.block
-def fetch(limit: int = 10, tags: list = ()) -> list:
-    return list(range(limit))
-
-
-@sequences.sequence(blocks=blocks, sequence=[SeqBlockData("fetch")])
-def etl(context=None):
-    return context
-"""
-
-
-def test_the_shell_blocks_of_the_page_about_commands_run_one_after_the_other(tmp_path: Path) -> None:
-    (tmp_path / "definition.py").write_text(PIPELINE, encoding="utf-8")
-    blazed = f'blazed() {{ "{sys.executable}" -m blaze "$@"; }}'
-    script = "\n".join(["set -eu", blazed, *blocks_of(ROOT / "docs" / "cli.md", "bash")])
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_page_about_commands_names_every_command_and_every_flag_with_its_twin() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import pytest_blaze
-
-from .test_documentation import blocks_of
+from blaze.testing import CrashPoint, Faults
+from tests.acceptance.pages import script_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "docs" / "testing.md"
@@ -22,6 +22,7 @@ MANUAL = ROOT / "docs" / "testing.md"
 #: The plugin is loaded by its entry point where Blaze is installed, and by this where it is not.
 CONFTEST = """
 import pytest_blaze
+from blaze.testing import CrashPoint, Faults
 
 def pytest_configure(config):
     if not config.pluginmanager.has_plugin("blaze"):
@@ -92,6 +93,7 @@ def example_of(name: str) -> str:
 def test_every_fixture_has_an_example_and_all_of_them_run_under_xdist(tmp_path: Path) -> None:
     assert set(FIXTURES) == {
         "run_sequence", "run_every_order", "run_through_crashes", "blaze_scheduler", "blaze_faults", "blaze_state",
+        "blaze_daemon",
     }  # fmt: skip
     told = pytest_in(tmp_path, "\n\n".join(map(example_of, FIXTURES)), "-n", "2")
     assert re.search(rf"\b{len(FIXTURES)} passed", told), told
@@ -147,9 +149,17 @@ def test_the_plugin_imports_nothing_of_blaze_before_a_fixture_is_used() -> None:
 
 
 def test_the_tests_in_the_manual_pass(tmp_path: Path) -> None:
-    code = "\n\n".join(blocks_of(MANUAL, "python"))
+    code = script_of(MANUAL)
     told = pytest_in(tmp_path, code, head="")
     assert re.search(rf"\b{code.count('def test_')} passed", told), told
+
+
+def test_the_manual_tells_of_every_point_at_which_a_process_may_die_and_of_every_fault() -> None:
+    manual = MANUAL.read_text(encoding="utf-8")
+    points = re.findall(r'^\| `"(\w+)"` \|', manual, re.MULTILINE)
+    assert points == [point.value for point in CrashPoint]
+    faults = {"fail", "hang", "override", "fill_disk", "free_disk", "lock_db", "crash_after", "crash_at"}
+    assert faults == {name for name in re.findall(r"`(\w+)\(", manual) if hasattr(Faults, name)}
 
 
 @pytest.mark.parametrize("name", FIXTURES)

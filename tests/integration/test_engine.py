@@ -606,6 +606,42 @@ def test_whatever_a_block_raises_is_a_failure_of_the_block_and_the_worker_lives_
     assert raised.value.__cause__ is step.error
 
 
+class Several(Exception):
+    """Errors that were gathered, of which there may be none: then it counts as false."""
+
+    def __len__(self):
+        return 0
+
+
+class Closed(Exception):
+    """Lets nobody look at it."""
+
+    def __getattribute__(self, name):
+        raise PermissionError("closed")
+
+
+@pytest.mark.parametrize("kind", ["thread", "async", "pool"])
+@pytest.mark.parametrize(("exception", "told"), [(Several, "Several"), (Closed, "PermissionError: closed")])
+def test_an_exception_that_counts_as_false_or_cannot_be_looked_at_ends_its_run(way, bench, kind, exception, told):
+    make = async_raiser if kind == "async" else raiser
+    bench.step("bad", make(exception()), executor="pool" if kind == "pool" else "thread")
+    bench.sequence()
+    with ThreadPoolExecutor(1) as pool:
+        result = way.run(bench, executors={"pool": pool})
+    assert result.status is RunStatus.FAILED
+    assert told in result.error
+
+
+def test_a_message_with_half_a_character_can_be_printed(way, bench):
+    """A surrogate is what Python makes of an undecodable byte in a file's name."""
+    bench.step("bad", raiser(ValueError("no such file: caf\udce9.csv")))
+    bench.sequence()
+    result = way.run(bench)
+    assert "caf\\udce9.csv" in result.steps["bad"].failure.message
+    assert "caf\\udce9.csv" in result.steps["bad"].traceback
+    assert result.error.encode()
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
 def test_a_task_that_exits_ends_the_block_that_made_it_and_no_other(way, bench, error):
     """asyncio lets these two out of its loop, on which all async blocks run."""
@@ -1237,6 +1273,15 @@ def test_the_traceback_of_an_async_block_has_the_users_frames_only(way, bench):
     assert "in outer" in text and "in inner" in text and "blaze/core" not in text.replace("\\", "/")
 
 
+def test_the_traceback_of_a_block_in_an_executor_has_the_users_frames_only(way, bench):
+    bench.step("a", raiser(ValueError("deep")), executor="pool")
+    bench.sequence()
+    with ThreadPoolExecutor(1) as pool:
+        text = way.run(bench, executors={"pool": pool}).steps["a"].traceback
+    assert "in block" in text
+    assert text.count("  File ") == 1
+
+
 def test_raise_for_status_gives_back_a_good_result_and_chains_a_bad_one(way, bench):
     bench.step("a", one)
     bench.sequence(seq_id="good")
@@ -1696,3 +1741,23 @@ def test_a_stream_of_short_runs_is_pruned_while_it_flows(bench, tmp_path, monkey
         while made < 100 or scheduler._session.journal.read("SELECT count(*) FROM runs")[0][0] > made // 2:
             assert scheduler.run("seq").ok and time.monotonic() < end
             made += 1
+
+
+def test_when_a_run_has_ended_the_rows_of_all_its_steps_are_there(bench):
+    """Also in memory, where nobody waits for a commit: the preview of an output is a matter of its repr()."""
+    ended = threading.Event()
+
+    class Slow:
+        def __repr__(self):
+            ended.wait(0.2)
+            return "slow"
+
+    bench.step("slow", Slow)
+    bench.step("last", lambda: wait_until(lambda: handle._run.status_of(0) is BlockStatus.COMPLETED))
+    bench.sequence(lambda context: None)
+    with Blaze(sequences=bench.sequences, durability="memory", on_run_end=lambda event: ended.set()) as scheduler:
+        scheduler.pause()
+        handle = scheduler.trigger("seq")
+        scheduler.resume()
+        handle.result(PATIENCE)
+        assert [step.status for step in scheduler.state.steps(handle.run_id)] == [BlockStatus.COMPLETED] * 2

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from blaze import RunFailed, RunStatus, SeqBlockData, ValidationError, current
 from blaze.testing import Faults, run_every_order, run_sequence
 
-from .workbench import Workbench
+from .workbench import PATIENCE, Workbench
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def test_retries_with_delays_of_hours_are_made_at_once(bench):
     bench.step("flaky", flaky, retries=5, retry_delay=3600, retry_max_delay=9999)
     began = time.monotonic()
     run = run_sequence(bench.sequence(seq_run_timeout=None))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE
     assert run.attempts("flaky") == 3 and run.output == {"flaky": 3} and calls == [1, 2, 3]
     assert run.result.duration == pytest.approx(7200, abs=1)
 
@@ -76,6 +77,31 @@ def test_an_async_function_may_stand_in_for_a_block_and_a_plain_one_for_an_async
     bench.step("slow", slow)
     bench.step("plain", lambda: 1 / 0)
     assert run_sequence(bench.sequence(), overrides={"slow": 1, "plain": quick}).output == {"slow": 1, "plain": 2}
+
+
+@dataclass
+class Source:
+    url: str
+    limit: int = 100
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        ({}, {"limit": "a default"}),
+        ({"url": "u"}, {"url": "u", "limit": 100}),
+        ({"url": "u", "limit": "@a"}, {"url": "u", "limit": 1}),
+        ({"url": "@a"}, {"url": 1, "limit": "a default"}),
+    ],
+    ids=["nothing", "a part", "a reference", "what the block would refuse"],
+)
+def test_a_function_gets_what_the_data_model_makes_of_the_arguments_or_what_there_is(bench, given, received):
+    def double(limit="a default", **others):
+        return {**others, "limit": limit}
+
+    bench.step("a", lambda: 1)
+    bench.step("fetch", lambda url, limit: url, "a", parameters=given, data_model=Source)
+    assert run_sequence(bench.sequence(), overrides={"fetch": double}).outputs["fetch"] == received
 
 
 def test_an_override_by_the_name_of_a_block_stands_for_all_its_steps_but_those_named_themselves(bench):

@@ -31,6 +31,7 @@ from blaze import (
     current,
 )
 from blaze.core import recovering
+from blaze.core.ground.errors import Refused
 from blaze.core.remember import codec
 from blaze.core.remember.journal import Journal
 from blaze.core.remember.retention import Retention, prune
@@ -1320,11 +1321,85 @@ def test_a_retry_refuses_what_it_cannot_do_and_records_nothing(repair):
         scheduler.retry("0123456789abcdef")
     scheduler.pause()
     handle = scheduler.trigger("seq")
-    with pytest.raises(BlazeError, match="only a run that has ended"):
+    with pytest.raises(Refused, match=f"is in the hands of {scheduler.instance_id}; only one that has ended"):
         scheduler.retry(handle.run_id)
     scheduler.resume()
     handle.result(PATIENCE)
     assert len(scheduler.state.runs()) == 2
+
+
+def left_by(doomed, how):
+    """The id of a run whose first step is done and whose second one was under way when its scheduler went."""
+
+    def waits():
+        doomed.witness.tell("waits")
+        if doomed.once("waits"):
+            if how == "kill":
+                die()
+            while True:
+                current().check_cancelled()
+                time.sleep(0.001)
+        while not (doomed.folder / "go").exists():
+            current().check_cancelled()
+            time.sleep(0.001)
+        return "done"
+
+    doomed.work("a")
+    doomed.step("waits", waits, "a", retries=0)
+    doomed.sequence()
+    if how == "kill":
+        doomed.crash()
+    else:
+        scheduler = doomed.start()
+        scheduler.trigger("seq")
+        doomed.witness.wait_for("waits")
+        scheduler.stop(grace=0.0)
+    with doomed.state() as state:
+        (run,) = state.runs()
+        assert not run.status.ended
+        return run.run_id
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_retry_of_a_run_that_was_left_goes_on_with_that_run(doomed, how):
+    run_id = left_by(doomed, how)
+    scheduler = doomed.blaze()  # not started: it takes up nothing by itself
+    assert not scheduler.state.find_run(run_id).status.ended
+    with pytest.raises(Refused, match="goes on where it is"):
+        scheduler.retry(run_id, from_step="a")
+    handle = scheduler.retry(run_id)
+    assert handle.run_id == run_id
+    with pytest.raises(Refused, match="in the hands of"):
+        scheduler.retry(run_id)
+    (doomed.folder / "go").touch()
+    result = handle.result(PATIENCE)
+    assert result.ok and result.steps["a"].attempts == 1
+    assert doomed.told() == ["a", "waits", "waits"]
+    assert [run.run_id for run in scheduler.state.runs()] == [run_id]
+
+
+def test_a_run_that_was_left_is_taken_up_by_one_only(doomed):
+    run_id = left_by(doomed, "stop")
+    one, other = doomed.blaze(), doomed.blaze()
+    handle = one.retry(run_id)
+    with pytest.raises(Refused, match=f"in the hands of {one.instance_id}"):
+        other.retry(run_id)
+    (doomed.folder / "go").touch()
+    assert handle.result(PATIENCE).ok
+    assert doomed.told() == ["a", "waits", "waits"]
+
+
+def test_a_run_that_was_left_and_can_not_go_on_is_failed_and_says_why(doomed):
+    run_id = left_by(doomed, "stop")
+    changed = doomed.again()
+    changed.work("other")
+    changed.sequence()
+    scheduler = changed.blaze()
+    doomed.open.append(scheduler)
+    with pytest.raises(Refused, match="its completed step 'a' is no step any more"):
+        scheduler.retry(run_id)
+    run = scheduler.state.find_run(run_id)
+    assert (run.status, run.reason) == (RunStatus.FAILED, "definition_changed")
 
 
 def test_outputs_that_a_retry_took_over_survive_their_first_run(repair):

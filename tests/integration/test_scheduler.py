@@ -8,8 +8,10 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import sqlite3
 import threading
 from collections import Counter
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
@@ -18,8 +20,10 @@ from blaze import BlazeError, BlazeSequence, JobStatus, RunStatus, RunSuspended,
 from blaze import SubmitSequenceData as Submission
 from blaze.core import ticking
 from blaze.core.firing import Firing
+from blaze.core.ground.clock import as_datetime
 from blaze.core.remember import ticks
-from tests.integration.timed import SHORT, UTC, Timed, at, history, job, open_descriptors
+from blaze.testing import VirtualClock
+from tests.integration.timed import SHORT, UTC, Timed, at, clock_time, history, job, open_descriptors
 from tests.integration.workbench import PATIENCE, wait, wait_until, within_patience
 from tests.unit.test_schedule import brute, minutes_of
 
@@ -790,7 +794,7 @@ def test_status_and_health_tell_what_is_going_on(timed):
     assert (lines["never"].status, lines["never"].last_run, lines["never"].next_run) == ("PENDING", None, None)
     text = str(status)
     assert "There are 4 jobs in the state (1 PAUSED, 1 ENDED)" in text
-    assert "1 runs are going on, 0 of 2 workers are busy" in text
+    assert "1 run is going on, 0 of 2 workers are busy" in text
     assert "<10s" in text and "Never run" in text
     for title in ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time"):
         assert title in text
@@ -999,3 +1003,98 @@ def test_several_schedulers_on_one_state_fire_each_tick_once(timed):
     timed.clock.advance(seconds=10)
     assert len(timed.noted) == len(set(timed.noted))
     assert timed.times("every.second")[-1] == "12:01:30"
+
+
+# ---------------------------------------------------------------------- many ticks at one instant
+
+
+class HastyClock(VirtualClock):
+    """Virtual time that lets work begin a little early, and tells what others see while the instant is waited for."""
+
+    def __init__(self, path, sets_back):
+        super().__init__(at("11:59:30"))
+        self.path = path
+        self.sets_back = sets_back
+        #: (time of day, runs that others see, whether they may write) of each wait.
+        self.waits = []
+
+    def head_start(self, work):
+        return 0.02
+
+    def sleep_until(self, instant, at_most):
+        if instant <= self.time():
+            return True
+        with closing(sqlite3.connect(str(self.path), timeout=0.0, isolation_level=None)) as other:
+            (runs,) = other.execute("SELECT COUNT(*) FROM runs").fetchone()
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                locked = False
+            except sqlite3.OperationalError:
+                locked = True
+        self.waits.append((clock_time(as_datetime(instant)), runs, locked))
+        if self.sets_back:
+            self.sets_back = False
+            return False
+        self._move_to(instant - self._offset)
+        return True
+
+    def come_close_to(self, instant):
+        """To where ticks are prepared, and to where they are claimed; no further."""
+        for before in (0.025, 0.015):
+            self.advance(until=instant - timedelta(seconds=before))
+            self.settle()
+
+
+@pytest.mark.parametrize("sets_back", [False, True])
+def test_many_ticks_of_one_instant_are_claimed_before_it_and_fired_when_it_has_come(timed, sets_back):
+    """R3, R22: under the write lock, so nothing changes in between; a clock that is set back fires nothing early."""
+    timed.clock = clock = HastyClock(timed.folder / "state" / "blaze.db", sets_back)
+    scheduler = timed.start(*(job(job_id=f"j{number}") for number in range(12)))
+    clock.come_close_to(at("12:00:00"))
+    assert clock.waits == [("12:00:00", 0, True)]
+    assert len(timed.noted) == (0 if sets_back else 12)
+    clock.come_close_to(at("12:01:00"))
+    assert clock.waits == [("12:00:00", 0, True), ("12:01:00", 12, True)]
+    expected = {(f"j{number}", at(minute)) for number in range(12) for minute in ("12:00:00", "12:01:00")}
+    assert Counter(timed.noted) == Counter(expected)
+    runs = scheduler.state.runs(limit=100).items
+    assert {run.status for run in runs} == {RunStatus.COMPLETED}
+    assert all(run.created == run.scheduled for run in runs)
+
+
+@pytest.mark.parametrize(("catchup", "caught_up"), [("skip", 0), ("latest", 1), ("all", 10)])
+def test_what_was_due_at_the_start_is_caught_up_with_before_the_jobs_are_submitted_again(
+    timed, monkeypatch, catchup, caught_up
+):
+    """As a program does that submits its jobs whenever it starts."""
+    timed.start(job(catchup=catchup)).stop()
+    timed.clock.advance(minutes=10)
+    submitting, turn = threading.Event(), ticking.Ticker.turn
+
+    def turn_later(self):
+        submitting.wait(PATIENCE)
+        return turn(self)
+
+    monkeypatch.setattr(ticking.Ticker, "turn", turn_later)
+    scheduler = timed.scheduler().start()
+    open_session = scheduler._open
+    monkeypatch.setattr(scheduler, "_open", lambda: (open_session(), submitting.set())[0])
+    scheduler.submit(job(catchup=catchup))
+    timed.clock.settle()
+    assert len(timed.times()) == caught_up
+    missed = [] if caught_up == 10 else [("SKIPPED", "missed", 10 - caught_up)]
+    assert [entry[:3] for entry in history(scheduler) if entry[0] == "SKIPPED"] == missed
+
+
+def test_health_tells_what_was_missed_and_what_failed_last(timed):
+    """R67."""
+    timed.sequence("bad", lambda: 1 / 0)
+    timed.start(job(catchup="latest")).stop()
+    timed.clock.advance(minutes=10)
+    scheduler = timed.start()
+    assert scheduler.health().missed == 9 and scheduler.health().last_error is None
+    result = scheduler.trigger("bad").result(PATIENCE)
+    health = scheduler.health()
+    assert health.ok, "a pipeline that fails is no fault of the scheduler"
+    assert health.last_error == {"run_id": result.run_id, "seq_id": "bad", "error": result.error}
+    assert type(health).from_dict(json.loads(json.dumps(health.to_dict()))) == health

@@ -496,7 +496,7 @@ def test_a_job_that_somebody_fires_after_all_is_not_broken(two_kinds):
     two_kinds.submit("hourly")
     without = lacking(two_kinds, loop_interval=30)
     journal = without._session.journal
-    (due,) = ticks.unknown_due(journal, NOON + HOUR, lambda seq_id: False)
+    (due,) = ticks.left_due(journal, NOON + HOUR, lambda key, seq_id: False)
     two_kinds.clock.move(HOUR)
     with Child(two_kinds.live):
         two_kinds.ended(1)

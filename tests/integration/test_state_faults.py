@@ -613,8 +613,10 @@ def test_blocks_that_must_be_given_up_are_while_another_process_holds_the_write_
     handle = scheduler.trigger("clings")
     with LockHolder(pipeline) as holder:
         locked.set()
-        wait_until(lambda: scheduler.status().leaked_threads == 2, "the end of both")
-        assert handle._run.status_of(0) is handle._run.status_of(1) is BlockStatus.FAILED and not handle.done()
+        # A thread is counted before its attempt is settled.
+        failed = [BlockStatus.FAILED, BlockStatus.FAILED]
+        wait_until(lambda: [handle._run.status_of(index) for index in (0, 1)] == failed, "the end of both")
+        assert scheduler.status().leaked_threads == 2 and not handle.done()
         holder.release()
         result = handle.result(PATIENCE)
     assert {step.reason for step in result.steps.values()} == {"timeout"}

@@ -907,6 +907,121 @@ def test_sequences_come_by_name_and_an_empty_state_has_none(history: History, st
     assert [summary.seq_id for summary in state.sequences()] == ["B", "a", "a.1", "b", "c"]
 
 
+# -------------------------------------------------------------------- how everything stands
+
+
+def last_runs(state: StateManager) -> Dict[str, Any]:
+    return {seq_id: (last.run_id, last.status) for seq_id, last in state.overview().last_runs.items()}
+
+
+def test_an_overview_tells_the_last_run_of_each_sequence_that_was_not_skipped(
+    history: History, state: StateManager
+) -> None:
+    first, only = history.run("etl"), history.run("skipped", SKIPPED)
+    history.run("etl", SKIPPED)
+    assert last_runs(state) == {"etl": (first.run_id, COMPLETED), "skipped": (only.run_id, SKIPPED)}
+    running = history.run("etl", RUNNING)
+    assert last_runs(state)["etl"] == (running.run_id, RUNNING)
+    assert state.overview().last_runs["etl"].seconds is None
+    assert last_runs(state) == {
+        one.seq_id: (one.last_run.run_id, one.last_run.status) for one in state.sequences() if one.last_run
+    }
+
+
+def test_an_overview_looks_no_further_back_than_a_share(
+    history: History, state: StateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "COUNTED_RUNS", 10)
+    history.run()
+    for _ in range(10):
+        newest = history.run(status=SKIPPED)
+    assert last_runs(state) == {"etl": (newest.run_id, SKIPPED)}
+
+
+def test_an_overview_is_found_once_for_as_long_as_nothing_is_committed(
+    history: History, state: StateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever commits, in this process or in another, the next one who asks is told."""
+    asked: List[Any] = []
+    true = queries.overview
+
+    def overview(read: Any) -> Any:
+        asked.append(read)
+        return true(read)
+
+    monkeypatch.setattr(queries, "overview", overview)
+    history.run()
+    first = state.overview()
+    assert state.overview() is first and state.overview() is first and len(asked) == 1
+    state.runs(), state.sequences()  # other questions change nothing
+    assert state.overview() is first
+    newest = history.run()
+    assert last_runs(state)["etl"] == (newest.run_id, COMPLETED)
+    assert state.overview() is state.overview() and len(asked) == 2
+    program = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "connection.execute('UPDATE runs SET seconds = 77 WHERE run_id = ?', sys.argv[2:])\n"
+        "connection.commit()"
+    )
+    assert history.state_dir is not None
+    subprocess.run(
+        [sys.executable, "-c", program, str(history.state_dir / "blaze.db"), newest.run_id], check=True, timeout=60
+    )
+    assert state.overview().last_runs["etl"].seconds == 77
+
+
+def test_an_overview_is_not_that_of_a_file_that_was_there_before(
+    history: History, state: StateManager, tmp_path: Path
+) -> None:
+    history.run("old")
+    assert list(state.overview().last_runs) == ["old"]
+    assert history.state_dir is not None
+    with History(tmp_path / "other") as other:
+        other.run("new")
+    for name in ("blaze.db", "blaze.db-wal", "blaze.db-shm"):
+        path = tmp_path / "other" / name
+        if path.exists():
+            os.replace(path, history.state_dir / name)
+        else:
+            (history.state_dir / name).unlink(missing_ok=True)
+    assert list(state.overview().last_runs) == ["new"]
+
+
+def test_an_overview_is_never_older_than_what_was_committed_before_it_was_asked_for(
+    history: History, state: StateManager
+) -> None:
+    """Many ask while one writes: what was committed when the question was asked is in the answer."""
+    committed, done = [0], threading.Event()
+    wrong: List[Any] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            least = committed[0]
+            found = len(state.overview().last_runs)
+            if found < least:
+                wrong.append((least, found))
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    for number in range(300):
+        history.run(f"sequence-{number}")
+        committed[0] = number + 1
+    done.set()
+    for asker in askers:
+        asker.join()
+    assert wrong == [] and len(state.overview().last_runs) == 300
+
+
+def test_an_overview_of_a_state_in_memory_is_as_good() -> None:
+    with History(None) as history:
+        state = StateManager.of_journal(history.journal)
+        assert state.overview().last_runs == {}
+        run = history.run()
+        assert last_runs(state) == {"etl": (run.run_id, COMPLETED)}
+
+
 def test_a_sequence_without_runs_is_not_found(history: History, state: StateManager) -> None:
     history.run("weather")
     with pytest.raises(NotFound, match="sequence 'wether' has no runs; did you mean 'weather'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import os
 import sys
@@ -155,6 +156,23 @@ def test_a_failure_tells_where_a_block_was_that_had_to_be_interrupted(durable, b
     assert first == "Traceback (most recent call last):" and last.startswith("StepTimeout: the attempt ran past")
     assert "stubborn_blocks.py" in second and f"in {kind}" in second and "pool.py" not in told
     assert durable.state.attempts(result.run_id).items[0].traceback == told and "stubborn_blocks.py" in result.error
+
+
+def test_the_timekeeper_goes_on_though_a_handler_of_the_application_fails(way, bench):
+    """R66: it logs that a thread is left behind."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the application's bug")
+
+    bench.step("stuck", stubborn.swallowing, timeout=LIMIT)
+    bench.sequence()
+    failing = Failing()
+    logging.getLogger("blaze.engine").addHandler(failing)
+    try:
+        assert way.run(bench).steps["stuck"].reason == "timeout"
+    finally:
+        logging.getLogger("blaze.engine").removeHandler(failing)
 
 
 def test_where_an_interrupted_block_was_is_told_within_bounds(way, bench):

@@ -65,6 +65,22 @@ def test_run_lets_time_pass_for_retries(bench, blaze_scheduler, blaze_faults):
     assert run.attempts("flaky") == 3 and run.order == ("flaky",)
 
 
+def test_fail_stop_waits_for_what_runs_though_the_failure_was_recorded_long_before(
+    bench, blaze_scheduler, blaze_faults
+):
+    bench.step("slow", lambda: 1, timeout=600)
+    bench.step("bad", lambda: 2, retries=1, retry_delay=60)
+    bench.step("after", lambda: 3, "slow")
+    bench.sequence(seq_id="stops", fail_stop=True)
+    blaze_faults.hang("slow")
+    blaze_faults.fail("bad", times=2)
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
+    result = scheduler.run("stops")
+    run = scheduler.inspect().assert_failed("bad").assert_failed("slow", reason="timeout").assert_not_ran("after")
+    assert run.order == ("bad", "slow")
+    assert result.duration == pytest.approx(600, abs=1)
+
+
 def test_a_restart_goes_on_with_the_same_jobs_at_the_same_instant(bench, blaze_scheduler):
     scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1))
     scheduler.submit(SubmitSequenceData("seq", seq_run_interval="@hourly", timezone="UTC"))
@@ -88,3 +104,30 @@ def test_the_story_of_a_recorded_failure_has_its_arguments_and_its_log(bench, bl
     assert "  x clean  FAILED\n  - load   SKIPPED (upstream_failed)  <- clean" in told
     assert "step 'clean', attempt 1: ValueError: bad row\n  arguments: rows=[1, 2, 3]" in told
     assert "log of step 'clean':\n    WARNING blaze.run.etl.clean: three rows" in told
+
+
+@pytest.mark.parametrize("giver", ["ticker", "timekeeper", "scribe", "herald"])
+@pytest.mark.parametrize("when", ["before it is asked", "and is at rest again"])
+def test_work_that_goes_from_hand_to_hand_meanwhile_is_seen(bench, blaze_scheduler, monkeypatch, giver, when):
+    """Else time goes on with a run that was just started, now and then."""
+    scheduler = blaze_scheduler(bench.sequences, on_run_end=lambda event: None)
+    scheduler.run("seq")
+    scheduler.clock.settle()
+    session = scheduler._session
+    engine = session.engine
+    places = {"ticker": session.ticker, "timekeeper": engine.timekeeper, "herald": engine.herald}
+    place = places.get(giver, engine.timekeeper._scribe)
+    busy = {"ticker": "_busy", "timekeeper": "looking", "scribe": "_active", "herald": "_telling"}[giver]
+    rests = engine.pool.rests
+    assert not session.is_busy()
+
+    def hand_over(blocks):
+        # The workers rest when they are looked at, and get something to do at that very instant.
+        found = rests(blocks)
+        place.rounds += when != "before it is asked"
+        setattr(place, busy, False)
+        return found
+
+    monkeypatch.setattr(engine.pool, "rests", hand_over)
+    setattr(place, busy, when == "before it is asked")
+    assert session.is_busy()

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from benchmarks import bare, daemon, engine, graphs, measure, program, report, scheduler, steps
+from benchmarks import bare, daemon, engine, graphs, measure, program, report, scheduler, steps, testing_kit
 from benchmarks.bench import ROOT, Sizes
 
 TINY = Sizes(
@@ -41,7 +41,9 @@ KEYS = {
 
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    # Nothing is timed here: what the interpreters compile is kept from one session to the next.
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(request.config.cache.mkdir("compiled")))
     monkeypatch.setattr(program, "QUICK", TINY)
     monkeypatch.setattr(measure, "SPIN_ROUNDS", 1_000)
 
@@ -84,7 +86,16 @@ def test_every_row_of_the_scheduler_comes_out(tmp_path: Path) -> None:
 def test_every_row_of_the_socket_comes_out(tmp_path: Path) -> None:
     found = measured(tmp_path, "*", main=daemon.main)
     assert found["wrong"] == []
-    assert {row["key"] for row in found["rows"]} == {"socket", "socket-anew", "socket-many"}
+    assert {row["key"] for row in found["rows"]} == {
+        *(f"{kind}{how}" for kind in ("socket", "status", "submit") for how in ("", "-anew", "-many")),
+        *("status-of-20", "status-after-20", "memory", "detach", "help", "status-json"),
+    }
+
+
+def test_every_row_of_the_testing_kit_comes_out(tmp_path: Path) -> None:
+    found = measured(tmp_path, "*", main=testing_kit.main)
+    assert found["wrong"] == []
+    assert {row["key"] for row in found["rows"]} == {"start", "set-up", "run-sequence", "year"}
 
 
 def test_with_json_on_stdout_there_is_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -499,6 +499,9 @@ def test_a_function_without_a_usable_name_is_told_to_take_one(blocks, function):
     assert "give one with name=..." in fault
 
 
+STATIC_IS_CALLABLE = pytest.mark.skipif(sys.version_info < (3, 10), reason="a staticmethod can't be called itself")
+
+
 def generator():
     yield 1
 
@@ -508,7 +511,15 @@ async def async_generator():
 
 
 @pytest.mark.parametrize(
-    "function", [generator, async_generator, functools.partial(generator), GeneratorCallable(), lambda: (yield)]
+    "function",
+    [
+        generator,
+        async_generator,
+        functools.partial(generator),
+        GeneratorCallable(),
+        lambda: (yield),
+        pytest.param(staticmethod(generator), marks=STATIC_IS_CALLABLE),
+    ],
 )
 def test_a_generator_function_is_refused(blocks, function):
     (fault,) = faults_of(blocks.block("fetch"), function)

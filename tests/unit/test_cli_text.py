@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Sequence
 
 import pytest
 
@@ -136,3 +137,41 @@ def test_since_takes_an_age_or_a_date() -> None:
 def test_since_refuses_what_is_no_time(given: str) -> None:
     with pytest.raises(ValidationError, match="is no time"):
         moments.since(given, now=0.0)
+
+
+# ---------------------------------------------------------------------- narrow tables
+
+TITLES = ("Seq ID", "Last Run", "Next Run", "Status", "Total Execution Time")
+LINE = ("etl_pipeline", "2026-11-27 23:57:46 20s ago", "2026-11-28 00:00:00 <2m", "COMPLETED", "0.02s")
+
+
+def table(width: int | None, *, boxes: bool = True, rows: Sequence[Sequence[str]] = (LINE,)) -> list[str]:
+    return tables.draw(TITLES, rows, boxes=boxes, width=width, paint=plain)
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+@pytest.mark.parametrize("width", [*range(10, 130, 7), 80])
+def test_a_table_is_never_wider_than_its_terminal_unless_it_is_written_as_records(width: int, boxes: bool) -> None:
+    lines = table(width, boxes=boxes)
+    assert lines[0].startswith("Seq ID: ") or max(map(text.width_of, lines)) <= width
+
+
+def test_at_eighty_columns_a_time_is_told_to_the_minute_and_titles_stand_below_each_other() -> None:
+    lines = table(80)
+    assert "│ 2026-11-27 23:57… │ 2026-11-28 00:00… │ COMPLETED │ 0.02s " in lines[-2]
+    assert [line.split("│")[5].strip() for line in lines[1:4]] == ["Total", "Execution", "Time"]
+
+
+def test_where_there_is_room_nothing_is_clipped_or_wrapped() -> None:
+    for lines in (table(None), table(130)):
+        assert len(lines) == 5 and all(title in lines[1] for title in TITLES) and all(cell in lines[3] for cell in LINE)
+
+
+def test_boxes_are_left_out_before_a_time_becomes_unreadable() -> None:
+    lines = table(72)
+    assert not lines[-1].startswith("└") and "2026-11-28 00:00…" in lines[-1]
+    assert table(60)[1] == f"Last Run: {LINE[1]}"
+
+
+def test_a_table_without_rows_has_its_titles() -> None:
+    assert all(word in "".join(table(80, rows=())) for title in TITLES for word in title.split())

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from blaze import Schedule, ValidationError
+from blaze.core.ground.ticks import Passed
 from blaze.core.when import decisions
 from blaze.core.when.decisions import (
     ALL,
@@ -31,6 +32,7 @@ from blaze.core.when.decisions import (
     decide,
     first_tick,
     passed,
+    unrecorded,
 )
 
 UTC = timezone.utc
@@ -413,3 +415,29 @@ def test_the_policies_are_the_words_of_the_design() -> None:
     assert CATCHUPS == ("skip", "latest", "all")
     assert OVERLAPS == ("skip", "queue", "allow", "cancel_running")
     assert decisions.MAX_CATCHUP == 100
+
+
+@pytest.mark.parametrize(
+    ("recorded", "left"),
+    [
+        ([], [(11, 0, 50)]),
+        ([(0, 50)], []),
+        ([(-30, 80)], []),
+        ([(0, 0)], [(10, 5, 50)]),
+        ([(50, 50)], [(10, 0, 45)]),
+        ([(20, 20), (25, 35)], [(4, 0, 15), (3, 40, 50)]),
+        ([(10, 10), (20, 20), (30, 30)], [(2, 0, 5), (1, 15, 15), (1, 25, 25), (4, 35, 50)]),
+        ([(-20, 5), (41, 60)], [(7, 10, 40)]),
+        ([(10, 40), (20, 30)], [(2, 0, 5), (2, 45, 50)]),
+        ([(12, 13)], [(3, 0, 10), (8, 15, 50)]),
+    ],
+)
+def test_what_is_recorded_of_a_stretch_is_left_out(recorded: Any, left: Any) -> None:
+    """The clock was set back: what is left are the ticks between those that are recorded."""
+    schedule = Schedule.parse("* * * * * */5", "UTC")
+    assert [tuple(some[:3]) for some in unrecorded(schedule, Passed(11, 0, 50), recorded)] == left
+
+
+@pytest.mark.parametrize(("recorded", "left"), [([], 1), ([(7.25, 7.25)], 0)])
+def test_a_single_tick_is_left_if_it_is_not_recorded(recorded: Any, left: int) -> None:
+    assert len(unrecorded(None, Passed(1, 7.25, 7.25), recorded)) == left

@@ -26,6 +26,7 @@ from blaze.core.ground.context import RunInfo, StepContext, running
 from blaze.core.ground.errors import ValidationError
 from blaze.core.ground.log_files import HourlyFileHandler
 from blaze.core.ground.log_format import INDENT, MAX_TEXT, JsonFormatter, TextFormatter, clip, message_of, traceback_of
+from blaze.core.ground.own_log import OwnLog
 from blaze.core.logger import LEVELS, BlazeLogger
 
 from .logging_application import Shown, application
@@ -315,6 +316,34 @@ def test_a_failing_handler_of_the_application_never_reaches_the_caller() -> None
     with application(logging.INFO, Failing()), started(logger):
         logger.info("x")
     assert logger.errors == 1
+
+
+def test_a_failing_handler_of_the_application_never_reaches_what_blaze_logs_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """R66. It is told on stderr, as ``logging`` tells of handlers that fail by its rules."""
+
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("the application's bug")
+
+    with application(logging.INFO, Failing()):
+        OwnLog("engine").warning("step %r is stuck", "a")
+    told = capsys.readouterr().err
+    assert "the application's bug" in told and "step %r is stuck" in told
+
+
+def test_what_blaze_logs_itself_names_the_line_that_logged_it(caplog: pytest.LogCaptureFixture) -> None:
+    log = OwnLog("engine")
+    log.error("x %s", 1)
+    try:
+        raise KeyError("k")
+    except KeyError:
+        log.exception("y")
+    assert [(record.filename, record.funcName) for record in caplog.records] == [
+        ("test_logger.py", "test_what_blaze_logs_itself_names_the_line_that_logged_it")
+    ] * 2
+    assert "KeyError" in caplog.text
 
 
 def test_the_methods_are_those_of_logging_and_name_the_callers_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Iterable, Iterator, List, Tuple
 
@@ -37,6 +38,7 @@ OPENS = {
     "blaze/core/remember/database.py": "the table of mounts; a new empty file that SQLite has not seen yet",
     "blaze/core/remember/instances.py": "the lock files of the schedulers, below instances/",
     "blaze/daemon/address.py": "daemon.tcp, and directories on the way to a socket",
+    "blaze/daemon/leashed.py": "log/start.log and the log files, of the daemon of a test",
     "blaze/daemon/owner.py": "daemon.lock",
     "blaze/daemon/recorded.py": "definitions.json",
     "blaze/daemon/readiness.py": "the null device, and a pipe to who has started the daemon",
@@ -52,6 +54,27 @@ OPENS = {
 OPENERS = {
     *("open", "fdopen", "touch", "read_text", "read_bytes", "write_text", "write_bytes"),
     *("copy2", "copyfile", "copytree"),
+}
+
+#: Tests never sleep to wait for something; the files in which ``sleep`` stands nevertheless, and why.
+SLEEPS = {
+    "tests/acceptance/pages.py": "looks again at what a daemon in another process does",
+    "tests/acceptance/test_troubleshooting_page.py": "blocks that last until they are stopped",
+    "tests/integration/crash_pipeline.py": "an instant that is drawn by lot",
+    "tests/integration/doomed.py": "looks at what another process tells",
+    "tests/integration/doomed_blocks.py": "a block that lasts until it is killed",
+    "tests/integration/fleet.py": "instants that are drawn by lot; looks at other processes",
+    "tests/integration/fleet_program.py": "blocks that last as long as the test says",
+    "tests/integration/process_blocks.py": "blocks that last until they are killed or interrupted",
+    "tests/integration/stubborn_blocks.py": "blocks that last until they are stopped",
+    "tests/integration/test_engine.py": "blocks that last until they are stopped, or long enough to overlap",
+    "tests/integration/test_fork.py": "blocks that last until they are killed",
+    "tests/integration/test_recovery.py": "blocks that last until they are stopped or killed",
+    "tests/integration/test_server.py": "a client that sends slowly",
+    "tests/integration/test_state_faults.py": "the same two; SQLite's patience, which is in real seconds",
+    "tests/integration/test_timeouts.py": "blocks that last until they are stopped",
+    "tests/integration/workbench.py": "wait_until, for what has no event",
+    "tests/unit/test_virtual_clock.py": "a coroutine that takes real time, in which virtual time has to stand still",
 }
 
 #: The canonical text of the licence, as the Free Software Foundation publishes it.
@@ -81,8 +104,9 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _nodes(path: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(path.read_bytes(), filename=str(path)))
+@cache
+def _nodes(path: Path) -> Tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_bytes(), filename=str(path))))
 
 
 def _everything() -> Iterator[Path]:
@@ -180,6 +204,24 @@ def test_every_file_with_leave_to_open_files_still_needs_it(file: str) -> None:
     path = ROOT / file
     assert path.exists(), f"{file} is gone: remove it from OPENS"
     assert list(_opens(path)), f"{file} opens no file any more: remove it from OPENS"
+
+
+def _sleeps(path: Path) -> Iterator[int]:
+    for node in _nodes(path):
+        if isinstance(node, ast.Call) and node.args:
+            name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+            if name == "sleep" and not (isinstance(node.args[0], ast.Constant) and node.args[0].value == 0):
+                yield node.lineno
+
+
+def test_tests_sleep_only_where_the_reason_is_given() -> None:
+    _none(
+        f"{_name(path)}:{line} sleeps; wait for the event, use the virtual clock, or add the file to SLEEPS"
+        for path in _below("tests")
+        if _name(path) not in SLEEPS
+        for line in _sleeps(path)
+    )
+    _none(f"{name} sleeps no more: remove it from SLEEPS" for name in SLEEPS if not list(_sleeps(ROOT / name)))
 
 
 def test_no_file_names_the_host_of_a_package_registry() -> None:

@@ -165,6 +165,20 @@ def test_a_value_that_holds_itself_or_is_too_deep_is_not_sent() -> None:
         deep = deep[0]
 
 
+def test_what_is_written_already_is_sent_as_if_it_were_not() -> None:
+    members, lines = {"a": 1, "b": 'quote " and \n newline'}, [{"c": "é\udcff"}, None]
+    text = protocol.written_with(members, "lines", protocol.written(lines))
+    for id in (1, "id"):
+        assert protocol.encode_result(id, text) == protocol.encode_result(id, {**members, "lines": lines})
+
+
+def test_what_is_written_already_is_held_against_the_same_limits() -> None:
+    with pytest.raises(Unsendable, match="bytes"):
+        protocol.encode_result(1, protocol.written("x" * protocol.MAX_FRAME))
+    with pytest.raises(Unsendable):
+        protocol.written(float("nan"))
+
+
 def test_half_a_character_of_an_odd_file_name_becomes_a_question_mark() -> None:
     assert protocol.parse_reply(protocol.encode_result(1, "a\udcffb")) == Response(1, "a?b", None)
 

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement, permutations
 import pytest
 
 from blaze import Abort, Retry, StepTimeout, ValidationError
-from blaze.core.do.retrying import retry_delay
+from blaze.core.do.retrying import draw_spread, retry_delay
 from blaze.core.do.rules import MIXTURES, STARTS_WITH, mixture_of, skip_reason, starts
 from blaze.core.ground.errors import BlockCrashed, Fault, ReferenceFailed, StepCancelled
 from blaze.core.ground.status import BlockStatus
@@ -122,6 +122,16 @@ def test_no_delay_is_longer_than_the_longest_that_was_allowed():
 @pytest.mark.parametrize("jitter", [0.0, 0.2, 1.0])
 def test_jitter_spreads_a_delay_on_both_sides_of_it(jitter, spread):
     assert retry_delay(policy(jitter=jitter), 1, ValueError(), spread) == pytest.approx(10 * (1 + jitter * spread))
+
+
+def test_jitter_is_drawn_evenly_on_both_sides_and_no_further():
+    drawn = sorted(draw_spread() for _ in range(2000))
+    assert -1.0 <= drawn[0] < -0.9 and 0.9 < drawn[-1] <= 1.0
+    assert -0.2 < drawn[1000] < 0.2
+
+
+def test_a_delay_that_was_not_spread_is_the_one_that_was_asked_for():
+    assert retry_delay(policy(jitter=0.5), 1, ValueError()) == 10
 
 
 @pytest.mark.parametrize("spread", [-1.0, 0.0, 1.0])

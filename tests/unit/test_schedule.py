@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from datetime import datetime, timedelta, timezone
 from functools import cache, lru_cache
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blaze import Schedule, ValidationError
+from blaze.core.when import schedule as schedule_module
 from blaze.core.when.calendar import WallClock
 from blaze.core.when.cron import read
 
@@ -41,6 +43,12 @@ ZONES = [
     ("Asia/Pyongyang", 2018),
     ("Europe/Istanbul", 2016),
     ("Pacific/Kwajalein", 1993),
+    ("Pacific/Chatham", 2024),
+    ("Africa/Cairo", 2023),
+    ("Africa/Casablanca", 2024),
+    ("America/Caracas", 2007),
+    ("Antarctica/Casey", 2010),
+    ("Asia/Gaza", 2023),
     ("UTC", 2026),
 ]
 
@@ -340,8 +348,10 @@ def test_known_answers(text: str, zone: str, after: Optional[str], expected: Opt
         ("1,,2 * * * *", "nothing between two commas"),
         (",1 * * * *", "nothing between two commas"),
         ("5-5 * * * *", "'5-5' is a range of one; write '5'"),
-        ("* 22-2 * * *", "runs backwards; write two ranges, '22-23,0-2'"),
-        ("* * * * sat-mon", "runs backwards; write two ranges, 'sat-sat,sun-mon'"),
+        ("* 22-2 * * *", "runs backwards; write '22-23,0-2'"),
+        ("* * * * sat-mon", "runs backwards; write 'sat,sun-mon'"),
+        ("* 23-0 * * *", "runs backwards; write '23,0'"),
+        ("* * * 12-2 *", "runs backwards; write '12,1-2'"),
         ("* * * foo *", "'foo' is no number or a name such as 'jan'"),
         ("-5 * * * *", "is no number"),
         ("+5 * * * *", "is no number"),
@@ -380,6 +390,18 @@ def test_what_is_no_schedule_is_refused_quickly_with_the_field_and_the_reason(te
         Schedule.parse(text, "UTC")
     assert told in str(caught.value)
     assert time.process_time() - start < 1.0  # R18 allows that much; a scan of fifty years took longer
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5-5 0 * * *", "0 23-0 * * *", "50-10 0 * * *", "0 0 1 12-2 *", "0 0 1 dec-jan *", "0 0 * * sat-mon",
+     "0 0 * * fri-1", "0 0 31-1 * *"],
+)  # fmt: skip
+def test_what_is_to_be_written_instead_is_taken(text: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        Schedule.parse(text, "UTC")
+    wrong, right = re.search(r": '(\S+)' (?:is|runs) .*write '(\S+)'", str(refusal.value)).groups()  # type: ignore[union-attr]
+    assert Schedule.parse(text.replace(wrong, right), "UTC")
 
 
 def test_all_fields_that_are_wrong_are_told_at_once() -> None:
@@ -449,8 +471,15 @@ def test_the_end_of_the_calendar_is_told() -> None:
         Schedule.parse("0 0 1 1 *", "UTC").next_after(datetime(9998, 6, 1, tzinfo=UTC))
 
 
-def test_more_times_than_anyone_can_mean_are_refused() -> None:
-    with pytest.raises(OverflowError, match="more than 1000000"):
+def test_more_times_than_anyone_can_mean_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert schedule_module.MAX_MANY == 1_000_000
+    monkeypatch.setattr(schedule_module, "MAX_MANY", 1_000)
+    second = timedelta(seconds=1)
+    begin, every_second = datetime(2026, 1, 1, tzinfo=UTC), Schedule.parse("* * * * * *", "UTC")
+    assert len(every_second.between(begin, begin + 1_000 * second)) == 1_000
+    with pytest.raises(OverflowError, match="more than 1000 "):
+        every_second.between(begin, begin + 1_001 * second)
+    with pytest.raises(OverflowError, match="more than 1000 "):
         Schedule.parse("* * * * * *", "UTC").between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2126, 1, 1, tzinfo=UTC))
 
 
@@ -500,6 +529,18 @@ def test_times_are_counted_and_the_last_is_found_without_going_through_them(
         found.append(instant)
     assert schedule.count(start, start + length) == len(found)
     assert schedule.last_until(start, start + length) == (found[-1] if found else None)
+
+
+@pytest.mark.parametrize("text", ["0,30 2,3 * * *", "0 2,3 * * *", "30 2 * * *", "0 3 * * *", "*/30 * * * *"])
+@pytest.mark.parametrize("change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)])
+def test_times_around_a_change_of_the_clocks_are_counted_as_they_fire(text: str, change: datetime) -> None:
+    """What is made up for at the first instant after a gap may fall together with what is due then anyway."""
+    schedule, at = Schedule.parse(text, "Europe/Berlin"), int(change.timestamp())
+    moments = [at + distance for distance in (-7200, -1801, -1, 0, 1, 1800, 3599, 3600, 7200)]
+    for start in moments:
+        for end in (moment for moment in moments if moment >= start):
+            fired = len(schedule.between(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)))
+            assert schedule.count(start, end) == fired, (start - at, end - at)
 
 
 def test_ten_years_of_seconds_are_counted_without_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -624,6 +624,17 @@ DEFINITIONS = [
 ]
 
 
+def test_a_schedule_that_can_never_be_right_is_told_with_what_else_is_wrong(blocks):
+    sequences = BlazeSequence()
+    steps = [SeqBlockData("fetchh")]
+    etl = sequences.sequence(blocks=blocks, sequence=steps, seq_id="etl", seq_run_interval="61 * * * *")(keep)
+    faults = faults_of(etl.run)
+    assert len(faults) == 2
+    assert any("there is no block 'fetchh'" in fault for fault in faults)
+    assert any(str(etl.definition.place) in fault and "61" in fault and "minute" in fault for fault in faults)
+    assert len(faults_of(etl.validate, {"fetchh": {"endpoint": "x"}})) == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "told"), DEFINITIONS, ids=[f"{k}={clipped(v):.15}" for d, _ in DEFINITIONS for k, v in d.items()]
 )
@@ -924,11 +935,40 @@ def chain_of(count):
 @pytest.fixture(scope="module")
 def chain():
     """A sequence of ten thousand steps in a row."""
-    started = time.perf_counter()
-    sequence = chain_of(MANY)
-    sequence.validate()
-    assert time.perf_counter() - started < 5
-    return sequence
+    return chain_of(MANY)
+
+
+def seconds_of(work, count):
+    """Processor time, which does not depend on what else the machine does."""
+    started = time.process_time()
+    work(count)
+    return time.process_time() - started
+
+
+def check_chain(count):
+    chain_of(count).validate()
+
+
+def tell_faults(count):
+    """Half of them steps of an unknown block."""
+    blocks = BlazeBlock()
+    blocks.block("every")(lambda **anything: None)
+    sequence = sequence_of(
+        blocks,
+        *(Step("nothin", [f"t{n}"], {"x": f"@u{n}"}, name=f"s{n}") for n in range(count // 4)),
+        *(Step("every", [f"t{n}"], {"x": f"@u{n}"}, name=f"e{n}") for n in range(count // 4)),
+    )
+    with pytest.raises(ValidationError) as caught:
+        sequence.validate()
+    assert len(caught.value.errors) == count
+    assert len(str(caught.value)) > count
+
+
+@pytest.mark.parametrize("work", [check_chain, tell_faults])
+def test_ten_times_as_many_steps_or_faults_take_about_ten_times_as_long(work):
+    """R27. Work that grows with the square would take a hundred times as long."""
+    few = min(seconds_of(work, MANY // 10) for _ in range(3))
+    assert seconds_of(work, MANY) < 40 * few
 
 
 def test_a_chain_of_ten_thousand_steps_is_checked_and_run(chain):
@@ -961,20 +1001,6 @@ def test_five_thousand_cycles_are_told_in_part(blocks):
     faults = faults_of(sequence.validate)
     assert faults[0].endswith("s0 → s1 → s0")
     assert len(faults) == 10
-
-
-def test_ten_thousand_faults_are_told_within_a_moment(blocks):
-    started = time.perf_counter()
-    sequence = sequence_of(
-        blocks,
-        *(Step("nothin", [f"t{n}"], {"x": f"@u{n}"}, name=f"s{n}") for n in range(MANY // 4)),
-        *(Step("every", [f"t{n}"], {"x": f"@u{n}"}, name=f"e{n}") for n in range(MANY // 4)),
-    )
-    with pytest.raises(ValidationError) as caught:
-        sequence.validate()
-    assert len(caught.value.errors) == MANY
-    assert len(str(caught.value)) > MANY
-    assert time.perf_counter() - started < 5
 
 
 def test_the_parameters_of_a_run_are_checked_for_the_steps_that_they_are_for(chain):

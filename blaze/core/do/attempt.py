@@ -89,6 +89,18 @@ def call(attempt: Attempt, function: Callable[..., Any], arguments: Any) -> Any:
     return function(**arguments)
 
 
+def outcome_of(future: Any) -> Tuple[Any, Optional[BaseException]]:
+    """What a future that is done came to, of asyncio or of an executor: its value, or what was raised.
+
+    A block may raise any object: one that counts as false, or one that can't even be asked for its traceback.
+    """
+    try:
+        error = future.exception()
+        return (future.result(), None) if error is None else (None, error)
+    except BaseException as raised:
+        return None, raised
+
+
 class Detached:
     """A call that may cross into another process: there the context is a copy without its run."""
 

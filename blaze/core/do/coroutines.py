@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any, Callable, Optional, Set
 
 from ..ground.context import running
-from .attempt import Attempt
+from .attempt import Attempt, outcome_of
 
 #: Seconds that cancelled coroutines have to end when the loop is closed.
 CLOSE_PATIENCE = 1.0
@@ -42,13 +42,10 @@ class EventLoop:
 
         def finished(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
-            if task.cancelled():
-                done(attempt, None, asyncio.CancelledError())
-            else:
-                error = task.exception()
-                if isinstance(error, _BlockExit):
-                    error = error.error
-                done(attempt, None if error else task.result(), error)
+            value, error = outcome_of(task)
+            if type(error) is _BlockExit:
+                error = error.error
+            done(attempt, value, error)
 
         def cancel() -> None:
             for task in held:

@@ -18,10 +18,11 @@ from ..ground import capture
 from ..ground.clock import Clock
 from ..ground.context import RunInfo, StepContext
 from ..ground.errors import BlazeError, StateError
+from ..ground.own_log import OwnLog
 from ..remember.journal import Journal
 from ..remember.recorder import Recorder
 from ..what.plan import Plan
-from .attempt import ASKED, Attempt, Detached
+from .attempt import ASKED, Attempt, Detached, outcome_of
 from .pool import QUICK_FEW, Item, Pool, Worker
 from .probe import Point, Probe
 from .run import Run
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .events import Herald
     from .processes import ChildPool
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 #: Rows after which a state in memory is written to.
@@ -344,9 +345,8 @@ class Engine:
         def done(future: Future[Any]) -> None:
             if future.cancelled():
                 self._settle_later(attempt, None, BlazeError("it was cancelled in its executor"))
-                return
-            error = future.exception()
-            self._settle_later(attempt, None if error else future.result(), error)
+            else:
+                self._settle_later(attempt, *outcome_of(future))
 
         future.add_done_callback(done)
         return lambda: (future.cancel(), None)[1]
@@ -421,15 +421,22 @@ class Engine:
 
     def is_busy(self, blocks: bool = True) -> bool:
         """Whether anything is in hand that needs no time to pass; without ``blocks``, beside blocks and hooks."""
-        pool, herald = self.pool, self.herald
+        pool, keeper, herald = self.pool, self.timekeeper, self.herald if blocks else None
+        # Threads hand work to each other: what one had when the other was asked it may have no more when it is asked
+        # itself. So those who start what workers do rest before and after the workers do, and have not stirred between.
+        rounds = keeper.stirred, 0 if herald is None else herald.rounds
         return (
-            bool(pool.outcomes)
+            not self._givers_rest(herald)
+            or bool(pool.outcomes)
             or (blocks and any(not attempt.waits_for_time for attempt in list(self.inflight)))
             or not pool.rests(blocks)
-            or not self.timekeeper.idle
             or (self.awaits_commits and self.journal_waits() and not self.write_waits_for_time())
-            or (blocks and not (herald is None or herald.idle))
+            or not self._givers_rest(herald)
+            or rounds != (keeper.stirred, 0 if herald is None else herald.rounds)
         )
+
+    def _givers_rest(self, herald: Optional[Herald]) -> bool:
+        return self.timekeeper.idle and (herald is None or herald.idle)
 
     def is_watching(self) -> bool:
         """Whether runs go on, which are looked after as time passes."""

@@ -6,7 +6,6 @@ does, raises or waits for, no run is changed or held up by it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from datetime import datetime
@@ -14,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Mapping, NamedTupl
 
 from ..ground.clock import as_datetime
 from ..ground.context import RunInfo
+from ..ground.own_log import OwnLog
 from ..ground.status import BlockStatus, RunStatus
 
 if TYPE_CHECKING:
     from .run import Run
+    from .run_state import RunState
 
 #: Names of the hooks.
 HOOKS = ("on_run_start", "on_run_end", "on_step_end", "on_retry", "on_skip", "on_late")
 #: Seconds that hooks have to be told the rest when a scheduler stops.
 LAST_WORDS = 5.0
 
-log = logging.getLogger("blaze.scheduler")
+log = OwnLog("scheduler")
 
 
 class RunEvent(NamedTuple):
@@ -119,6 +120,8 @@ class Herald:
         self._thread: Optional[threading.Thread] = None
         self._telling = False
         self._closed = False
+        #: How often its thread has woken.
+        self.rounds = 0
         #: How often a hook failed.
         self.failures = 0
 
@@ -137,7 +140,11 @@ class Herald:
         """A run has ended."""
         self._note("on_run_end", _run_ended, run)
 
-    def step_ended(self, run: Run, index: int) -> None:
+    def run_ended_by_rule(self, *about: Any) -> None:
+        """A run has ended that nobody had in hand: its info, status, reason, when, and error."""
+        self._note("on_run_end", _ended_by_rule, *about)
+
+    def step_ended(self, run: RunState, index: int) -> None:
         """A step has ended."""
         self._note("on_step_end", _step_ended, run, index)
 
@@ -177,6 +184,7 @@ class Herald:
     def _main(self) -> None:
         while True:
             self._telling = True
+            self.rounds += 1
             while self._news:
                 hook, make, about = self._news.popleft()
                 try:
@@ -200,11 +208,15 @@ def _run_ended(run: Run) -> RunEvent:
     return RunEvent(run.info, run.status, run.reason, at, run.seconds, run.error_text())
 
 
+def _ended_by_rule(info: RunInfo, status: RunStatus, reason: str, at: float, error: Optional[str]) -> RunEvent:
+    return RunEvent(info, status, reason, at, error=error)
+
+
 def _late(run: Run, seconds: float) -> RunEvent:
     return RunEvent(run.info, run.status, run.reason, run.created_at, late=seconds)
 
 
-def _step_ended(run: Run, index: int) -> StepEvent:
+def _step_ended(run: RunState, index: int) -> StepEvent:
     failure = run.failures.get(index)
     attempts = run.attempts[index]
     return StepEvent(

@@ -11,12 +11,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from concurrent.futures import BrokenExecutor
+from concurrent import futures
 from types import TracebackType
 from typing import Any, List, NamedTuple, Optional
 
 from ..ground.errors import BlockCrashed
 from ..ground.masking import MASK, is_secret, mask_urls
+from ..ground.picture import encodable
 from ..remember.codec import preview
 
 #: Longest text of one argument and of all, in characters.
@@ -28,6 +29,8 @@ TRACEBACK_LIMIT = 32 * 1024
 FRAME_LIMIT = 50
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+#: Where a block is called from: by Blaze, or by an executor.
+_CALLERS = (_PACKAGE, os.path.dirname(futures.__file__) + os.sep)
 
 
 class Failure(NamedTuple):
@@ -80,7 +83,7 @@ def describe(
 
 def is_crash(error: BaseException, kind: str) -> bool:
     """Whether an attempt failed because the process that ran it died; ``kind``: of its block."""
-    if isinstance(error, BrokenExecutor):
+    if isinstance(error, futures.BrokenExecutor):
         return kind not in ("thread", "async", "process")  # there it comes from an executor that the block uses
     return isinstance(error, BlockCrashed)
 
@@ -93,7 +96,7 @@ def one_line(error: BaseException) -> str:
         text = f"<its str() raised {type(inner).__name__}>"
     if len(text) > 4000:
         text = text[:4000] + f"... ({len(text)} characters in all)"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type(error).__name__}: {encodable(text)}" if text else type(error).__name__
 
 
 def show_arguments(arguments: Mapping[str, Any]) -> str:
@@ -111,15 +114,15 @@ def user_frames(error: BaseException) -> str:
     try:
         remote = getattr(error, "blaze_traceback", None)
         if isinstance(remote, str):
-            return mask_urls(remote)
-        told = traceback.TracebackException(type(error), error, _first_user_frame(error.__traceback__), limit=None)
-        _shorten(told)
-        text = mask_urls("".join(told.format()).rstrip())
-        return (
-            text
-            if len(text) <= TRACEBACK_LIMIT
-            else f"{text[: TRACEBACK_LIMIT // 2]}\n...\n{text[-TRACEBACK_LIMIT // 2 :]}"
-        )
+            text = remote
+        else:
+            told = traceback.TracebackException(type(error), error, _first_user_frame(error.__traceback__), limit=None)
+            _shorten(told)
+            text = "".join(told.format()).rstrip()
+        text = mask_urls(text)
+        if len(text) > TRACEBACK_LIMIT:
+            text = f"{text[: TRACEBACK_LIMIT // 2]}\n...\n{text[-TRACEBACK_LIMIT // 2 :]}"
+        return encodable(text)
     except BaseException as inner:  # a broken __str__, a source file that is gone
         return f"{type(error).__name__} (its traceback can't be shown: {type(inner).__name__})"
 
@@ -146,7 +149,7 @@ def tell_stack(error: BaseException, stack: Optional[str]) -> None:
 
 
 def _first_user_frame(tb: Optional[TracebackType]) -> Optional[TracebackType]:
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_CALLERS):
         tb = tb.tb_next
     return tb
 

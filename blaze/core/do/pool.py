@@ -8,12 +8,13 @@ costs nothing.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Sequence, Set, Tuple, TypeVar
 
-log = logging.getLogger("blaze.engine")
+from ..ground.own_log import OwnLog
+
+log = OwnLog("engine")
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -77,9 +78,9 @@ class Worker(threading.Thread):
                 except Exception as error:
                     # A fault of Blaze itself, or of the machine: the run ends, the worker goes on.
                     self.attempt = None
-                    log.exception("the engine failed on a run")
                     if item is not None:
                         item[0].broken(error)
+                    log.exception("the engine failed on a run")
                 if self.condemned:
                     return
         except BaseException:

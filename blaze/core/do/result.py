@@ -177,7 +177,7 @@ class RunResult:
     @property
     def logs(self) -> List[LogLine]:
         """Lines that the blocks logged; of a recorded run, ask ``StateManager.logs`` instead."""
-        return list(self._run.log.lines)
+        return list(self._run.log.lines or ())
 
     @property
     def started_at(self) -> Optional[datetime]:

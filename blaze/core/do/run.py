@@ -1,4 +1,4 @@
-"""A run: every transition that the state of one execution of a plan makes.
+"""A run: attempts of its steps, its halt and its end. What follows from each for other steps is in ``consequences``.
 
 The hot path is :meth:`Run.perform` and :meth:`Run.completed`: they do no logging,
 make no datetime and copy no output. Everything that can go wrong is further down.
@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from functools import partial
 from types import CoroutineType
-from typing import Any, FrozenSet, List, Optional, Tuple
+from typing import Any, FrozenSet, List, Optional
 
 from ..ground.errors import BlazeError, RunSuspended, StateError, StepTimeout
 from ..ground.prints import flush_prints
-from ..ground.status import BlockStatus, RunStatus
+from ..ground.status import BlockStatus
 from ..what.plan import Step
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
+from .consequences import Consequences
 from .finaliser import FinaliserStep
 from .pool import Item, Worker
 from .result import RunResult
 from .retrying import draw_spread, retry_delay
-from .rules import mixture_of, skip_reason, starts
-from .run_state import BROKEN, END, STOPPING, TIMEOUT, RunState
+from .run_state import BROKEN, END, STOPPING, TIMEOUT
 
 #: Seconds below which a step costs less than its commit: such steps are committed a few at a time.
 QUICK = 0.0001
@@ -37,8 +37,8 @@ COMPLETED, FAILED, SKIPPED, CANCELLED = (
 )  # fmt: skip
 
 
-class Run(RunState):
-    """One execution of a plan by one engine: every transition that it makes."""
+class Run(Consequences):
+    """One execution of a plan by one engine."""
 
     __slots__ = ()
 
@@ -116,7 +116,7 @@ class Run(RunState):
                 self.plan.finaliser_quick = seconds < QUICK
                 return (self, END)
             self.outputs[index] = value
-            if not engine.awaits_commits:
+            if recorder is None:
                 self._release(index, ready)
         if recorder is None:
             return engine.dispatch(ready)
@@ -139,6 +139,9 @@ class Run(RunState):
             engine.hold_back(partial(self._record_again, attempt, value, pickled, seconds), error)
             return None
         if not engine.awaits_commits:
+            # Not before its row was made: whoever sees the run's end finds what every step did.
+            with self.lock:
+                self._release(index, ready)
             return engine.flush_if_much(engine.dispatch(ready))
         return None if step.quick and engine.commit_can_wait() else engine.flush()
 
@@ -160,25 +163,6 @@ class Run(RunState):
             return
         with self.lock:
             self._release(index, ready)
-
-    def _release(self, index: int, ready: List[Item]) -> None:
-        """A step has ended for good: its dependents have one less to wait for. Under the lock."""
-        if self.tells_steps:
-            self._tell_step(index)
-        waiting = self.waiting
-        for target in self.plan.dependents[index]:
-            left = waiting[target] - 1
-            waiting[target] = left
-            if not left:
-                if self.clean:
-                    ready.append((self, target))
-                else:
-                    self._decide(target, ready)
-        if self.consumers is not None:
-            self._let_go(index)
-        self.open -= 1
-        if not self.open:
-            self._all_ended(ready)
 
     # ------------------------------------------------------------------ starting and ending
 
@@ -205,13 +189,6 @@ class Run(RunState):
             dependencies = self.plan.dependencies
             self.waiting = [sum(1 for one in sources if not self.statuses[one].ended) for sources in dependencies]
             self.rows = indexes
-
-    def _all_ended(self, ready: List[Item]) -> None:
-        """The finaliser, if nothing failed; then the end. Under the lock."""
-        if self.failures or self.halted or self.statuses[self.final] is not PENDING:
-            ready.append((self, END))
-        else:
-            ready.append((self, self.final))
 
     def _finaliser(self) -> Step:
         """The finaliser as a step."""
@@ -260,20 +237,6 @@ class Run(RunState):
         self._conclude()
         return engine.flush_if_much(None)
 
-    def _verdict(self) -> Tuple[RunStatus, Optional[str]]:
-        if self.halted == BROKEN:
-            return RunStatus.FAILED, BROKEN
-        if self.statuses[self.final] is COMPLETED:
-            return RunStatus.COMPLETED, None
-        if self.halted == TIMEOUT:
-            return RunStatus.FAILED, TIMEOUT
-        if self.halted is not None and self.halted != "fail_stop":
-            return RunStatus.FAILED if self.failures else RunStatus.CANCELLED, self.halted
-        if self.failures:
-            only = next(iter(self.failures.values()))
-            return RunStatus.FAILED, "finaliser" if self.final in self.failures else only.reason
-        return RunStatus.COMPLETED, None
-
     def _conclude(self) -> None:
         """The end is safe: tell whoever waits."""
         self.status = self._verdict()[0]
@@ -284,11 +247,6 @@ class Run(RunState):
             engine.herald.run_ended(self)
         if engine.when_ended is not None:
             engine.when_ended(self)
-
-    def _tell_step(self, index: int) -> None:
-        """Tell the hooks that a step has ended."""
-        if self.engine.herald is not None:
-            self.engine.herald.step_ended(self, index)
 
     # ------------------------------------------------------------------ failures and retries
 
@@ -367,34 +325,6 @@ class Run(RunState):
         mine = engine.dispatch(ready)
         return engine.flush(mine) if flush else mine
 
-    def _step_ended(
-        self, index: int, status: BlockStatus, reason: Optional[str], ready: List[Item], error: Optional[str] = None
-    ) -> None:
-        """A step that was attempted ended without an output. Under the lock."""
-        self.clean = False
-        self.ends.append(index)
-        if reason:
-            self.reasons[index] = reason
-        if index == self.final:
-            ready.append((self, END))
-            return
-        self.outputs.absent.add(index)
-        recorder = self.engine.recorder
-        if not self.engine.awaits_commits:
-            self._release(index, ready)
-        if recorder is not None:
-            recorder.step(
-                self.key,
-                index,
-                status,
-                reason,
-                self.attempts[index],
-                self.started[index] + self.zero,
-                self.seconds_of[index],
-                error,
-                token=(self, index) if self.engine.awaits_commits else None,
-            )
-
     def _record_again(self, attempt: Attempt, value: Any, pickled: Optional[bytes], seconds: float) -> Optional[Item]:
         recorder = self.engine.recorder
         if recorder is None:
@@ -406,41 +336,7 @@ class Run(RunState):
         )  # fmt: skip
         return self.engine.flush()
 
-    # ------------------------------------------------------------------ skipping and halting
-
-    def _decide(self, index: int, ready: List[Item]) -> None:
-        """Start or skip a step whose dependencies have ended, and what follows from it. Under the lock."""
-        stack = [index]
-        dependencies, dependents = self.plan.dependencies, self.plan.dependents
-        while stack:
-            index = stack.pop()
-            if self.statuses[index] is not PENDING:
-                continue
-            mixture = mixture_of(self.statuses[source] for source in dependencies[index])
-            if starts(self.plan.steps[index].run_when, mixture):
-                ready.append((self, index))
-                continue
-            self._drop(index, SKIPPED, skip_reason(mixture, map(self.reasons.get, dependencies[index])))
-            for target in dependents[index]:
-                self.waiting[target] -= 1
-                if not self.waiting[target]:
-                    stack.append(target)
-            if not self.open:
-                self._all_ended(ready)
-
-    def _drop(self, index: int, status: BlockStatus, reason: str) -> None:
-        """A step ends without having been attempted. Under the lock."""
-        self.statuses[index] = status
-        self.reasons[index] = reason
-        self.outputs.absent.add(index)
-        self.clean = False
-        self.open -= 1
-        if self.consumers is not None:
-            self._consumed(index)
-        if self.engine.recorder is not None:
-            self.engine.recorder.step(self.key, index, status, reason, self.attempts[index], None, None)
-        if self.tells_steps:
-            self._tell_step(index)
+    # ------------------------------------------------------------------ halting
 
     def halt(self, reason: str, *, wait: bool = False, flush: bool = True) -> bool:
         """Start nothing further, and ask what runs to stop; whether the run was still going.
@@ -469,22 +365,6 @@ class Run(RunState):
     def cancel(self, reason: str) -> bool:
         """Cancel the run; whether it was still going. Recorded when this returns: also a crash leaves it cancelled."""
         return self.halt(reason, wait=True)
-
-    def _halt(self, reason: str, ready: List[Item]) -> None:
-        """Cancel every step that has not started. Under the lock."""
-        self.halted = reason
-        self.clean = False
-        was_open = self.open
-        for index in range(self.final):
-            status = self.statuses[index]
-            if status is PENDING or status is RETRYING:
-                self._drop(index, CANCELLED, reason)
-        self.retrying = 0
-        if was_open and not self.open:
-            self._all_ended(ready)
-        elif not self.open and self.statuses[self.final] is PENDING:
-            self.statuses[self.final] = CANCELLED
-            ready.append((self, END))
 
     def broken(self, error: BaseException, refused: Optional[int] = None) -> None:
         """Blaze itself failed on this run: end it at once, so that nobody waits for ever.
@@ -548,28 +428,6 @@ class Run(RunState):
         self.ending.come(
             self, RunSuspended(f"the scheduler stopped before run {self.info.run_id} ended; the next start resumes it")
         )
-
-    # ------------------------------------------------------------------ outputs
-
-    def _let_go(self, index: int) -> None:
-        """``keep_outputs=False``: an ended step has read what it needed. Under the lock."""
-        consumers = self.consumers
-        if consumers is None:
-            return
-        if not consumers[index]:
-            self.outputs[index] = None
-            self.outputs.absent.add(index)
-        self._consumed(index)
-
-    def _consumed(self, index: int) -> None:
-        consumers = self.consumers
-        if consumers is None:
-            return
-        for source in self.plan.steps[index].arguments.sources:
-            consumers[source] -= 1
-            if not consumers[source]:
-                self.outputs[source] = None
-                self.outputs.absent.add(source)
 
     # ------------------------------------------------------------------ being waited for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Deque
+from typing import TYPE_CHECKING, Deque, Optional
 
 from ..ground.log_format import message_of, traceback_of
 from .result import LogLine
@@ -21,10 +21,10 @@ class RunLog:
 
     __slots__ = ("_count", "lines")
 
-    def __init__(self) -> None:
+    def __init__(self, recorded: bool) -> None:
         self._count = 0
         #: The lines of a run that is not recorded.
-        self.lines: Deque[LogLine] = deque(maxlen=LINES_KEPT)
+        self.lines: Optional[Deque[LogLine]] = None if recorded else deque(maxlen=LINES_KEPT)
 
     def keep(self, attempt: Attempt, record: logging.LogRecord) -> None:
         """A block logged something. Called in its thread."""
@@ -39,9 +39,10 @@ class RunLog:
         trace = traceback_of(record)
         if trace:
             message = f"{message}\n{trace}"
-        if engine.recorder is None:
+        if self.lines is not None:
             line = LogLine(record.created, record.levelno, record.name, message, attempt.step, attempt.attempt)
             self.lines.append(line)
+        if engine.recorder is None:
             return
         key, index = run.key, run.plan.index.get(attempt.step)
         engine.recorder.log_line(key, index, attempt.attempt, record.created, record.levelno, record.name, message)

@@ -1,6 +1,6 @@
 """What a run is at an instant: the arrays of its steps, and everything that is told from them.
 
-Nothing here changes a state; the transitions are those of :class:`blaze.core.do.run.Run`.
+Nothing here changes a state; the transitions are in ``consequences`` and ``run``.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class RunState:
         self.reason: Optional[str] = None
         self.output: Any = None
         self.ending = Ending(self.lock)
-        self.log = RunLog()
+        self.log = RunLog(recorded=engine.recorder is not None)
         #: What a running step hands its log records to.
         self.on_log = self.log.keep if engine.keeps_logs else None
         #: Whether the database has been told that the run runs.

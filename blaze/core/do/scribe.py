@@ -8,11 +8,11 @@ Without such work there is no thread.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Optional
 
+from ..ground.own_log import OwnLog
 from .pool import Item
 from .run import Run
 
@@ -26,7 +26,7 @@ TIDY_EVERY = 0.25
 #: Seconds that it does so at a time, if there is much; a fifth of the time from one look to the next.
 TIDY_FOR = 0.01
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 class Scribe:
@@ -46,6 +46,8 @@ class Scribe:
         self._tidy_at: Optional[float] = None
         #: Whether there was more to tidy up than was done at once.
         self.has_more = False
+        #: How often it has woken.
+        self.rounds = 0
         #: How often it failed and went on, and of what last.
         self.deaths = 0
         self.last_death: Optional[str] = None
@@ -97,6 +99,7 @@ class Scribe:
         while not self._closed:
             self._wanted.wait()
             self._active = True
+            self.rounds += 1
             self._wanted.clear()
             try:
                 self._record_outcomes()

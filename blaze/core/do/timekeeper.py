@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..ground.errors import StepCancelled, StepTimeout
+from ..ground.own_log import OwnLog
 from .attempt import ASKED, CONDEMNED, LIVE, OVER, Attempt
 from .pool import Item, Worker
 from .run import Run
@@ -43,7 +43,7 @@ LOOK_BUSY, LOOK_WAITING, LOOK_LONGEST = 0.05, 0.5, 30.0
 #: Looks without any run before the timekeeper goes to sleep for good.
 LINGER = 20
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 class Timekeeper:
@@ -68,6 +68,8 @@ class Timekeeper:
         self.asleep = False
         #: It is at work, or about to be.
         self.looking = True
+        #: How often it has woken.
+        self.rounds = 0
         #: How often the loop died and was restarted, and of what last.
         self.deaths = 0
         self.last_death: Optional[str] = None
@@ -126,6 +128,7 @@ class Timekeeper:
     def _main(self) -> None:
         while not self._closed:
             self.looking = True
+            self.rounds += 1
             self._event.clear()
             try:
                 patience = self._look(self._monotonic())
@@ -157,6 +160,11 @@ class Timekeeper:
     def idle(self) -> bool:
         """Whether it sleeps, and nobody has woken it."""
         return (self._thread is None or not self.looking) and not self._event.is_set() and not self._scribe.working
+
+    @property
+    def stirred(self) -> int:
+        """Grows whenever it, or its scribe, wakes."""
+        return self.rounds + self._scribe.rounds
 
     def _look(self, now: float) -> float:
         """Do all that is due; seconds until the next look at the latest."""

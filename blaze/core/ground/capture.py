@@ -73,6 +73,13 @@ def uninstall() -> None:
             logging.setLogRecordFactory(factory)
 
 
+def let_info_through() -> None:
+    """For a program of Blaze's own: without this, loggers whose levels nobody has set make no record below WARNING."""
+    root = logging.getLogger()
+    if not root.handlers and root.level == logging.WARNING:
+        root.setLevel(KEEP_LEVEL)
+
+
 class _TaggingFactory:
     """The installed log record factory. Left in place by others after the last uninstall, it adds nothing."""
 

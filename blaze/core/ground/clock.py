@@ -43,6 +43,20 @@ class Clock:
         """
         return event.wait(patience if timeout is None else min(timeout, patience))
 
+    def head_start(self, work: float) -> float:
+        """How many seconds before an instant to begin with ``work`` seconds of work that is to be done by then."""
+        return work
+
+    def sleep_until(self, instant: float, at_most: float) -> bool:
+        """Sleep until the wall clock shows an instant (epoch seconds), but not longer than ``at_most`` real seconds.
+
+        Whether it shows it then, which it does not if it was set back meanwhile.
+        """
+        left = instant - self.time()
+        if left > 0.0:
+            _time.sleep(min(left, at_most))
+        return self.time() >= instant
+
     def attach(self, worker: Busy) -> None:
         """Whoever waits by this clock makes itself known; a clock that is driven has to know who is at work."""
 

@@ -160,6 +160,11 @@ class Picture(reprlib.Repr):
         return f"{name}({', '.join(shown)})"
 
 
+def encodable(text: str) -> str:
+    """The text as it can be printed and stored: UTF-8 has no lone surrogates, so they are written as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 Bytes = TypeVar("Bytes", bytes, bytearray)
 
 

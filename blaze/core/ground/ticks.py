@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 
 class Passed(NamedTuple):
@@ -12,4 +12,9 @@ class Passed(NamedTuple):
     first: float
     last: float
     #: The one after them; None: there is none.
-    following: Optional[float]
+    following: Optional[float] = None
+
+
+#: Stretches of ticks that are recorded already, as first and last, in order; only a clock that was set back
+#: lets them come again.
+Recorded = Sequence[Tuple[float, float]]

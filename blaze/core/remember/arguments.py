@@ -14,7 +14,7 @@ from typing import Any, Collection, Iterable, List, Optional, Tuple, Union
 
 from ..ground.errors import Fault, ValidationError
 from ..ground.names import did_you_mean, name_fault
-from ..ground.picture import Picture
+from ..ground.picture import Picture, encodable
 from ..ground.status import JobStatus, RunStatus
 
 #: Most records in one page.
@@ -119,8 +119,7 @@ def search_of(text: Optional[str], faults: List[Fault]) -> Optional[str]:
     if len(text) > MAX_SEARCH:
         faults.append(Fault("search", f"at most {MAX_SEARCH:,} characters; got {len(text):,}"))
         return None
-    # As the recorder writes messages: UTF-8 has no lone surrogates.
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(text)  # as the recorder writes messages
 
 
 def keys_of(kind: str, cursor: Optional[str], number: int, faults: List[Fault]) -> Optional[Tuple[int, ...]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ground.errors import StateError
-from ..ground.picture import Picture
+from ..ground.picture import Picture, encodable
 
 #: Pickles up to this many bytes stand in the database; larger ones in ``results/``.
 INLINE_LIMIT = 64 * 1024
@@ -56,9 +56,7 @@ def preview(value: Any) -> str:
         text = _preview.repr(value)
     except BaseException as error:  # a container of the user's that can't be walked
         text = f"<{kind.__name__}: repr() raised {type(error).__name__}>"
-    text = text if len(text) <= PREVIEW_LIMIT else text[: PREVIEW_LIMIT - 3] + "..."
-    # A lone surrogate can't be stored as UTF-8.
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(text if len(text) <= PREVIEW_LIMIT else text[: PREVIEW_LIMIT - 3] + "...")
 
 
 def pickled(value: Any) -> bytes:

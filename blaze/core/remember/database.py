@@ -233,7 +233,7 @@ def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None
         _set_pragmas(connection, path, durability)
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if _is_small(path) else "ok"
     if damage != "ok":
-        raise StateError(f"{path} is damaged ({damage}); restore a backup with 'blazed db', or move the file away")
+        raise StateError(f"{path} is damaged ({damage}); put a backup in its place, or move the file away")
 
 
 def _set_pragmas(connection: sqlite3.Connection, path: Path, durability: str) -> None:

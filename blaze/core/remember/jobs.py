@@ -10,15 +10,16 @@ What a job's ticks are is not known here: callers bring that along as a function
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..ground.errors import NotFound, ValidationError
 from ..ground.names import did_you_mean, name_fault, new_run_id
 from ..ground.status import JobStatus
-from ..ground.ticks import Passed
+from ..ground.ticks import Passed, Recorded
+from .ends import EndedRun
 from .journal import Journal
 from .schema import IS_PAUSED
-from .ticks import MOVE_JOB, DueJob, SkippedTicks, cancel_queued, chunks, insert_skipped
+from .ticks import MOVE_JOB, DueJob, SkippedTicks, cancel_queued, chunks, insert_skipped, recorded
 
 #: Where a job comes from: a submission, or a sequence with ``auto_start``.
 SUBMITTED, AUTO_START = "submitted", "auto_start"
@@ -91,8 +92,16 @@ class StoredJob(NamedTuple):
     version: int
 
 
-#: The ticks of a job that have passed, or None. Raises :class:`ValidationError` if its row can't be read.
-PassedTicks = Callable[[StoredJob], Optional[Passed]]
+class PassedTicks(Protocol):
+    """The ticks of stored jobs as of an instant. Raises :class:`ValidationError` for a row that can't be read."""
+
+    def of(self, job: StoredJob) -> Optional[Passed]:
+        """Those that have passed, or None."""
+
+    def unrecorded(self, job: StoredJob, stretch: Passed, recorded: Recorded) -> List[Passed]:
+        """What is left of a stretch without those that are recorded already."""
+
+
 #: A submission with its first tick as of an instant.
 FirstTick = Callable[[NewJob, float], NewJob]
 
@@ -155,7 +164,7 @@ def _replace(
     skipped: List[SkippedTicks] = []
     if job.interval is not None or job.start_at is None or job.next_at != old.next_at:
         try:
-            skipped = _skipped(old, passed(old), "paused" if is_paused else "resubmitted")
+            skipped = _skipped(cursor, old, passed.of(old), "paused" if is_paused else "resubmitted", passed)
         except ValidationError:
             pass  # what it was can't be read any more
     insert_skipped(cursor, skipped, now)
@@ -183,10 +192,15 @@ def _next_of(cursor: sqlite3.Cursor, job: NewJob) -> Optional[float]:
     return next_at
 
 
-def _skipped(job: StoredJob, found: Optional[Passed], reason: str) -> List[SkippedTicks]:
+def _skipped(
+    cursor: sqlite3.Cursor, job: StoredJob, found: Optional[Passed], reason: str, passed: PassedTicks
+) -> List[SkippedTicks]:
     if found is None:
         return []
-    return [SkippedTicks(new_run_id(), job.job_id, job.seq_id, reason, found.number, found.first, found.last)]
+    left = passed.unrecorded(job, found, recorded(cursor, job.job_id, found.first, found.last))
+    return [
+        SkippedTicks(new_run_id(), job.job_id, job.seq_id, reason, some.number, some.first, some.last) for some in left
+    ]
 
 
 def pause_job(journal: Journal, job_id: str) -> bool:
@@ -219,36 +233,37 @@ def _go_on(cursor: sqlite3.Cursor, jobs: Iterable[StoredJob], now: float, passed
     skipped: List[SkippedTicks] = []
     for job in jobs:
         try:
-            found = passed(job)
+            found = passed.of(job)
         except ValidationError as error:
             cursor.execute("UPDATE jobs SET status = 'BROKEN', error = ? WHERE id = ?", (str(error), job.key))
             continue
         next_at = job.next_at if found is None else found.following
         status = JobStatus.ENDED if next_at is None else JobStatus.ACTIVE
         cursor.execute(MOVE_JOB, (next_at, status.value, job.key))
-        skipped += _skipped(job, found, "paused")
+        skipped += _skipped(cursor, job, found, "paused", passed)
     insert_skipped(cursor, skipped, now)
     return skipped
 
 
-def remove_job(journal: Journal, job_id: str) -> List[str]:
-    """Forget a job, and cancel the runs that wait in its queue: their ids. Raises :class:`NotFound`."""
+def remove_job(journal: Journal, job_id: str, now: float) -> List[EndedRun]:
+    """Forget a job, and cancel the runs that wait in its queue. Raises :class:`NotFound`."""
 
-    def work(cursor: sqlite3.Cursor) -> List[str]:
+    def work(cursor: sqlite3.Cursor) -> List[EndedRun]:
         job = job_by_id(cursor, job_id)
         cursor.execute("DELETE FROM jobs WHERE id = ?", (job.key,))
-        return cancel_queued(cursor, job.job_id, "job_removed")
+        return cancel_queued(cursor, job.job_id, "job_removed", now)
 
     return journal.transaction(work)
 
 
-def clear_jobs(journal: Journal) -> int:
-    """Forget all jobs; how many there were. Runs in their queues are cancelled."""
+def clear_jobs(journal: Journal, now: float) -> Tuple[int, List[EndedRun]]:
+    """Forget all jobs; how many there were, and the runs in their queues, which are cancelled."""
 
-    def work(cursor: sqlite3.Cursor) -> int:
+    def work(cursor: sqlite3.Cursor) -> Tuple[int, List[EndedRun]]:
+        ended: List[EndedRun] = []
         for (job_id,) in cursor.execute("SELECT job_id FROM jobs").fetchall():
-            cancel_queued(cursor, job_id, "job_removed")
-        return cursor.execute("DELETE FROM jobs").rowcount
+            ended += cancel_queued(cursor, job_id, "job_removed", now)
+        return cursor.execute("DELETE FROM jobs").rowcount, ended
 
     return journal.transaction(work)
 

@@ -14,7 +14,6 @@ and is tried again; nothing that depends on it goes on meanwhile.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import threading
@@ -25,6 +24,7 @@ from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, T
 
 from ..ground.errors import StateError
 from ..ground.filelock import try_lock
+from ..ground.own_log import OwnLog
 from .database import BUSY_TIMEOUT, open_memory, open_writer, open_writer_again
 from .forks import guard
 
@@ -46,7 +46,7 @@ Entry = Tuple[str, Tuple[Any, ...], Any]
 
 T = TypeVar("T")
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 class Fault(NamedTuple):

@@ -15,7 +15,16 @@ from ..ground.names import MAX_NAME, did_you_mean
 from ..ground.status import BlockStatus, JobStatus, RunStatus
 from .arguments import shown
 from .reader import Read, Row
-from .records import JobRecord, Progress, RunRecord, SequenceSummary, StepRecord
+from .records import (
+    JobRecord,
+    JobsOfSequence,
+    LastRun,
+    Overview,
+    Progress,
+    RunRecord,
+    SequenceSummary,
+    StepRecord,
+)
 from .schema import IS_OPEN
 
 #: Keys that one statement of a search goes through; about 20 ms.
@@ -73,6 +82,16 @@ OPEN_OF_SEQUENCE = f"""
 SELECT seq_id, status, COUNT(*), MIN(id) FROM runs INDEXED BY runs_open
 WHERE {IS_OPEN} AND seq_id = ? GROUP BY status"""
 
+#: The newest run of every sequence, and of one sequence that which was not skipped, among its latest.
+NEWEST_OF_SEQUENCES = f"""
+{SEQUENCE_IDS.rpartition("SELECT")[0]}
+SELECT r.seq_id, r.run_id, r.created_at, r.status, r.seconds FROM ids CROSS JOIN runs r
+WHERE r.id = (SELECT MAX(id) FROM runs WHERE seq_id = ids.seq_id)"""
+NEWEST_NOT_SKIPPED = """
+SELECT seq_id, run_id, created_at, status, seconds FROM runs WHERE id =
+    (SELECT id FROM (SELECT id, status FROM runs WHERE seq_id = ? ORDER BY id DESC LIMIT ?)
+     WHERE status <> 'SKIPPED' ORDER BY id DESC LIMIT 1)"""
+
 #: Its latest run that was not skipped, beside each job.
 JOBS = """
 SELECT j.id, j.job_id, j.seq_id, j.status, j.interval, j.timezone, j.start_at, j.end_at, j.catchup, j.overlap,
@@ -84,10 +103,15 @@ WHERE {where} ORDER BY j.job_id LIMIT ?"""
 JOB_COUNTS = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
 NEXT_OF_SEQUENCES = """
 SELECT seq_id, COUNT(*), MIN(CASE WHEN status = 'ACTIVE' THEN next_at END) FROM jobs GROUP BY seq_id"""
+JOBS_OF_SEQUENCES = "SELECT seq_id, status, COUNT(*), MIN(next_at) FROM jobs GROUP BY seq_id, status"
 #: Ticks fired lately: nominal time, start.
 LATELY = """
 SELECT scheduled_at, started_at FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ? AND job_id IS NOT NULL
 AND started_at IS NOT NULL"""
+#: Ticks of the latest runs that were not run because nobody was there to fire them.
+MISSED_LATELY = """
+SELECT CAST(TOTAL(missed) AS INTEGER) FROM runs WHERE id > (SELECT MAX(id) FROM runs) - ?
+AND status = 'SKIPPED' AND reason = 'missed'"""
 
 LAST_LOG_KEY = "SELECT MAX(id) FROM logs"
 _LOG = "SELECT l.id, l.at, l.level, l.logger, l.message, r.run_id, r.seq_id, l.step, l.attempt, d.digest"
@@ -340,7 +364,7 @@ def summaries(read: Read, only: Optional[str] = None) -> List[SequenceSummary]:
     else:
         names = [only]
         open_rows = read(OPEN_OF_SEQUENCE, (only,))
-    share = min(COUNTED_AT_MOST, max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, len(names))))
+    share = _share(len(names))
     unended: Dict[str, List[Row]] = {}
     for row in open_rows:
         unended.setdefault(row[0], []).append(row)
@@ -352,6 +376,31 @@ def summaries(read: Read, only: Optional[str] = None) -> List[SequenceSummary]:
         _summary(name, latest[name], unended.get(name, []), share, runs.get(last[name]), runs.get(first.get(name, -1)))
         for name in last
     ]
+
+
+def _share(sequences: int) -> int:
+    """How many of the latest runs of each are looked at."""
+    return min(COUNTED_AT_MOST, max(COUNTED_AT_LEAST, COUNTED_RUNS // max(1, sequences)))
+
+
+def overview(read: Read) -> Overview:
+    """How everything stands. It takes the same time however long the history is."""
+    newest = read(NEWEST_OF_SEQUENCES, ())
+    skipped = [row[0] for row in newest if row[3] == RunStatus.SKIPPED.value]
+    share = _share(len(newest))
+    run = [row for seq_id in skipped for row in read(NEWEST_NOT_SKIPPED, (seq_id, share))]
+    last_runs = {row[0]: LastRun(row[1], row[2], RunStatus(row[3]), row[4]) for row in (*newest, *run)}
+    jobs = dict.fromkeys(JobStatus, 0)
+    jobs_of: Dict[str, JobsOfSequence] = {}
+    for seq_id, status, number, next_at in read(JOBS_OF_SEQUENCES, ()):
+        jobs[JobStatus(status)] += number
+        others = jobs_of.get(seq_id, _NO_JOBS)
+        active = status == JobStatus.ACTIVE.value
+        jobs_of[seq_id] = JobsOfSequence(others.number + number, next_at if active else others.next_at)
+    return Overview(jobs, last_runs, jobs_of)
+
+
+_NO_JOBS = JobsOfSequence(0, None)
 
 
 def _last_key(rows: List[Row]) -> int:

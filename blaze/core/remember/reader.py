@@ -22,6 +22,7 @@ Row = Tuple[Any, ...]
 Read = Callable[[str, Sequence[Any]], List[Row]]
 T = TypeVar("T")
 
+_VERSION = "PRAGMA data_version"
 _PAGES = "SELECT (SELECT * FROM pragma_page_count()) * (SELECT * FROM pragma_page_size())"
 
 
@@ -54,12 +55,29 @@ class FileSource:
         with opened.lock:
             connection = self._connection(opened)
             try:
-                connection.execute("BEGIN")
-                try:
-                    return work(lambda sql, row: connection.execute(sql, row).fetchall())
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
+                return _at_one_instant(connection, work)
+            except sqlite3.Error as error:
+                raise self._failed(opened, error) from error
+
+    def while_unchanged(self, work: Callable[[Read], T]) -> T:
+        """What ``work`` finds, as :meth:`snapshot`; the same again for as long as nobody has committed anything.
+
+        Of those who ask at the same time one finds it for all.
+        """
+        opened = self._opened()
+        with opened.lock:
+            connection = self._connection(opened)
+            try:
+                # Before the work: what is committed while that goes on is looked for again the next time. This
+                # connection never writes, so that its number changes with every commit, whoever makes it.
+                version = connection.execute(_VERSION).fetchone()[0]
+                if version != opened.version:
+                    opened.version, opened.found = version, {}
+                elif work in opened.found:
+                    found: T = opened.found[work]
+                    return found
+                found = opened.found[work] = _at_one_instant(connection, work)
+                return found
             except sqlite3.Error as error:
                 raise self._failed(opened, error) from error
 
@@ -107,6 +125,15 @@ class FileSource:
         return StateError(f"{self.path} can't be read: {error}; see 'blazed db check'")
 
 
+def _at_one_instant(connection: sqlite3.Connection, work: Callable[[Read], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return work(lambda sql, row: connection.execute(sql, row).fetchall())
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 class _Opened:
     """What one process has open; ``lock`` protects the connection."""
 
@@ -116,9 +143,13 @@ class _Opened:
         guard(self)
         self.connection: Optional[sqlite3.Connection] = None
         self.identity: Optional[Tuple[int, int]] = None
+        #: What was found in the file at a version of it, by what found it.
+        self.version: Optional[int] = None
+        self.found: Dict[Any, Any] = {}
 
     def close(self) -> None:
         connection, self.connection = self.connection, None
+        self.version, self.found = None, {}
         if connection is not None:
             connection.close()
 
@@ -152,6 +183,10 @@ class JournalSource:
     def snapshot(self, work: Callable[[Read], T]) -> T:
         """Call ``work`` with a ``read``; between two statements the state may change."""
         return work(self.read)
+
+    def while_unchanged(self, work: Callable[[Read], T]) -> T:
+        """The same: what is in memory is found soon enough."""
+        return self.snapshot(work)
 
     def size(self) -> Tuple[int, int]:
         """Bytes of memory; there is no write-ahead log."""

@@ -8,13 +8,14 @@ from which an end state may be reached are taken from the one table in
 
 from __future__ import annotations
 
-import logging
 import operator
 import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ..ground.errors import StateError
+from ..ground.own_log import OwnLog
+from ..ground.picture import encodable
 from ..ground.status import BlockStatus, RunStatus, predecessors
 from .codec import INLINE_LIMIT, NotStorable, ResultFiles, pickled, preview
 from .journal import Journal
@@ -28,7 +29,7 @@ SMALL = 1000
 #: Highest log level that is kept as it is: what a block made up has to fit into a column.
 MAX_LEVEL = 1_000_000
 
-log = logging.getLogger("blaze.engine")
+log = OwnLog("engine")
 
 
 def _is_one_of(states: Any) -> str:
@@ -54,7 +55,12 @@ UPDATE runs SET status = ?, reason = ?, started_at = ?, ended_at = ?, seconds = 
                 preview = ?, error = ?
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
-#: The same of one that went well and has no output, as most have none.
+#: The same of one that went well, with an output that stands in its row.
+RUN_COMPLETED_INLINE = f"""
+UPDATE runs SET status = 'COMPLETED', reason = NULL, started_at = ?, ended_at = ?, seconds = ?, output = ?, preview = ?
+WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
+
+#: The same without an output.
 RUN_COMPLETED = f"""
 UPDATE runs SET status = 'COMPLETED', reason = NULL, started_at = ?, ended_at = ?, seconds = ?
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
@@ -63,6 +69,15 @@ WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 RUN_ENDED_BY_RULE = f"""
 UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = COALESCE(?, CAST(strftime('%s', 'now') AS REAL))
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
+
+#: The steps of a run that ends while nobody has it in hand: its key, the key of its first step, reason.
+OPEN_STEPS_CANCELLED = """
+WITH RECURSIVE places (step) AS (
+    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?)
+)
+INSERT INTO steps (id, status, reason, attempts) SELECT ? + step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
+ON CONFLICT (id) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
+WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
 
 RUNS_RELEASED = f"""
 UPDATE runs SET owner = NULL WHERE owner = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
@@ -264,9 +279,12 @@ class Recorder:
         """Nothing of the run starts any more, also after a crash."""
         self._pending.append((RUN_HALTED, (reason, key), None))
 
-    def end_by_rule(self, key: int, status: RunStatus, reason: str, error: str, at: Optional[float] = None) -> None:
+    def end_by_rule(
+        self, key: int, status: RunStatus, reason: str, error: str, at: Optional[float] = None, token: Any = None
+    ) -> None:
         """The end of a run that was not carried on; ``at``: epoch seconds, None for now."""
-        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), at, key), None))
+        self._pending.append((OPEN_STEPS_CANCELLED, (key, step_key(key, 0), reason), None))
+        self._pending.append((RUN_ENDED_BY_RULE, (status.value, reason, _clipped(error), at, key), token))
 
     def run_ended(
         self,
@@ -283,7 +301,8 @@ class Recorder:
     ) -> None:
         """The end of a run."""
         inline, spilled, shown = None, None, None
-        if output is None and error is None and reason is None and status is RunStatus.COMPLETED:
+        plain = error is None and reason is None and status is RunStatus.COMPLETED
+        if output is None and plain:
             self._pending.append((RUN_COMPLETED, (started_at, ended_at, seconds, key), token))
             return
         if output is not None:
@@ -293,6 +312,10 @@ class Recorder:
                     data = pickled(output)
                 except NotStorable:
                     data = b""
+                if plain and 0 < len(data) <= SMALL:
+                    ended = (started_at, ended_at, seconds, bytearray(data), shown, key)
+                    self._pending.append((RUN_COMPLETED_INLINE, ended, token))
+                    return
                 if len(data) <= INLINE_LIMIT:
                     inline = data or None
                 else:
@@ -402,7 +425,7 @@ def _clipped(text: Optional[str]) -> Optional[str]:
         return None
     if len(text) > TEXT_LIMIT:
         text = text[:TEXT_LIMIT] + f"... ({len(text)} characters in all)"
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(text)
 
 
 def results_directory(state_dir: Path) -> Path:

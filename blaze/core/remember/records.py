@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Dict, Generic, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Dict, Generic, Iterator, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from ..ground.clock import as_datetime
 from ..ground.status import BlockStatus, JobStatus, RunStatus
@@ -312,6 +312,35 @@ class SequenceSummary(NamedTuple):
             "mean_seconds": self.mean_seconds,
             "last_seconds": self.last_seconds,
         }
+
+
+class LastRun(NamedTuple):
+    """What is told of a sequence's latest run, or the latest tick that was skipped if there is nothing else."""
+
+    run_id: str
+    created: float
+    status: RunStatus
+    #: None: it has not ended.
+    seconds: Optional[float]
+
+
+class JobsOfSequence(NamedTuple):
+    """The jobs of one sequence."""
+
+    number: int
+    #: The next tick of those that are ACTIVE.
+    next_at: Optional[float]
+
+
+class Overview(NamedTuple):
+    """How everything stands, at one instant. Shared by all who ask: not to be changed."""
+
+    #: How many jobs there are, by state.
+    jobs: Mapping[JobStatus, int]
+    #: By sequence, of those that have runs.
+    last_runs: Mapping[str, LastRun]
+    #: By sequence, of those that have jobs.
+    jobs_of: Mapping[str, JobsOfSequence]
 
 
 class JobRecord(NamedTuple):

@@ -13,8 +13,9 @@ from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, 
 from ..ground.errors import NotFound, StateError
 from ..ground.status import BlockStatus, RunStatus
 from .codec import ResultFiles, unpickled
+from .ends import EndedRun, end_run
 from .journal import Journal
-from .recorder import RUN_ENDED_BY_RULE, RUN_HALTED, NewRun, insert_run
+from .recorder import RUN_HALTED, NewRun, insert_run
 from .schema import place_of, step_key
 
 _SELECT_RUN = """
@@ -24,15 +25,6 @@ FROM runs r JOIN definitions d ON d.id = r.definition"""
 
 #: A run that waits for the runs of its job before it belongs to nobody until it is its turn.
 _QUEUED = "(r.owner IS NULL AND r.reason IS 'queued')"
-
-#: The steps of a run that ends while nobody has it in hand: its key, the key of its first step, reason.
-OPEN_STEPS_CANCELLED = """
-WITH RECURSIVE places (step) AS (
-    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?)
-)
-INSERT INTO steps (id, status, reason, attempts) SELECT ? + step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
-ON CONFLICT (id) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
-WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
 
 
 class StoredRun(NamedTuple):
@@ -77,32 +69,37 @@ class StoredStep(NamedTuple):
 
 
 def adopt(
-    journal: Journal, owner: str, dead: Optional[str], seq_ids: Collection[str], max_recoveries: int
-) -> Tuple[List[StoredRun], List[str], int]:
+    journal: Journal,
+    owner: str,
+    dead: Optional[str],
+    seq_ids: Collection[str],
+    max_recoveries: int,
+    now: float,
+    only: Optional[str] = None,
+) -> Tuple[List[StoredRun], List[EndedRun], int]:
     """Make ``owner`` the owner of the open runs of ``dead`` (None: of runs that a clean stop left).
 
-    Only those of the sequences named. A run that was adopted ``max_recoveries`` times
+    Only those of the sequences named, or ``only`` the run of this id. A run that was adopted ``max_recoveries`` times
     already is FAILED instead: a block that kills its process must not do so for ever.
-    Returns the runs adopted, the ids of those that were failed, and how many open
-    runs ``dead`` is left with.
+    Returns the runs adopted, those that were failed, and how many open runs ``dead`` is
+    left with.
     """
 
-    def work(cursor: sqlite3.Cursor) -> Tuple[List[StoredRun], List[str], int]:
+    def work(cursor: sqlite3.Cursor) -> Tuple[List[StoredRun], List[EndedRun], int]:
         rows = cursor.execute(
             f"{_SELECT_RUN} WHERE r.status IN ('PENDING', 'RUNNING') AND r.owner IS ? AND NOT {_QUEUED} ORDER BY r.id",
             (dead,),
         ).fetchall()
         adopted: List[StoredRun] = []
-        failed: List[str] = []
+        failed: List[EndedRun] = []
         for row in rows:
             run = StoredRun(*row)
-            if run.seq_id not in seq_ids:
+            if run.seq_id not in seq_ids or (only is not None and run.run_id != only):
                 continue
             if dead is not None and run.recoveries >= max_recoveries:
                 error = f"its process died {run.recoveries + 1} times while it ran (max_recoveries={max_recoveries})"
-                cursor.execute(RUN_ENDED_BY_RULE, ("FAILED", "crashed", error, None, run.key))
-                cursor.execute(OPEN_STEPS_CANCELLED, (run.key, step_key(run.key, 0), "crashed"))
-                failed.append(run.run_id)
+                ended = end_run(cursor, run.key, RunStatus.FAILED, "crashed", now, error)
+                failed += [] if ended is None else [ended]
                 continue
             recoveries = run.recoveries + (dead is not None)
             cursor.execute(
@@ -125,26 +122,24 @@ def owners(journal: Journal) -> List[str]:
     return [owner for (owner,) in rows]
 
 
-def cancel_elsewhere(journal: Journal, run_id: str, reason: str, now: float) -> bool:
-    """Cancel an open run that this process has not in hand; whether it was open.
+def cancel_elsewhere(journal: Journal, run_id: str, reason: str, now: float) -> Tuple[bool, Optional[EndedRun]]:
+    """Cancel an open run that this process has not in hand; whether it was open, and its end if that was here.
 
     One that no process has is ended here, as FAILED if a step of it is; another's is asked to stop.
     """
 
-    def work(cursor: sqlite3.Cursor) -> bool:
+    def work(cursor: sqlite3.Cursor) -> Tuple[bool, Optional[EndedRun]]:
         row = cursor.execute("SELECT id, status, owner FROM runs WHERE run_id = ?", (run_id,)).fetchone()
         if row is None or RunStatus(row[1]).ended:
-            return False
+            return False, None
         if row[2] is not None:
             cursor.execute(RUN_HALTED, (reason, row[0]))
-            return True
+            return True, None
         key, first = row[0], step_key(row[0], 0)
         failed = cursor.execute(
             "SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1", (first, step_key(key + 1, 0))
         ).fetchone()
-        cursor.execute(RUN_ENDED_BY_RULE, ("FAILED" if failed else "CANCELLED", reason, None, now, key))
-        cursor.execute(OPEN_STEPS_CANCELLED, (key, first, reason))
-        return True
+        return True, end_run(cursor, key, RunStatus.FAILED if failed else RunStatus.CANCELLED, reason, now)
 
     return journal.transaction(work)
 

@@ -11,7 +11,8 @@ import sqlite3
 from itertools import islice
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ..ground.status import JobStatus
+from ..ground.status import JobStatus, RunStatus
+from .ends import EndedRun, end_run
 from .journal import Journal
 from .schema import IS_OPEN, IS_PAUSED
 
@@ -41,6 +42,10 @@ ON CONFLICT (job_id, scheduled_at) WHERE job_id IS NOT NULL DO NOTHING"""
 NO_STEPS = '{"steps": []}'
 
 
+#: Whether a scheduler fires the ticks of a job, by its key and its sequence.
+Claims = Callable[[int, str], bool]
+
+
 class SkippedTicks(NamedTuple):
     """Ticks of a job that are not run: one run row with their number, first and last."""
 
@@ -64,20 +69,16 @@ class DueJob(NamedTuple):
 
 
 def cancel_queued(
-    cursor: sqlite3.Cursor, job_id: str, reason: str, now: Optional[float] = None, before: float = math.inf
-) -> List[str]:
-    """End the runs that wait in a job's queue, of ticks earlier than ``before``: their ids."""
+    cursor: sqlite3.Cursor, job_id: str, reason: str, now: float, before: float = math.inf
+) -> List[EndedRun]:
+    """End the runs that wait in a job's queue, of ticks earlier than ``before``."""
     rows = cursor.execute(
-        f"SELECT id, run_id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} AND job_id = ? AND owner IS NULL "
+        f"SELECT id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} AND job_id = ? AND owner IS NULL "
         "AND reason = ? AND scheduled_at < ?",
         (job_id, QUEUED, before),
     ).fetchall()
-    for key, _ in rows:
-        cursor.execute(
-            "UPDATE runs SET status = 'CANCELLED', reason = ?, ended_at = COALESCE(?, created_at) WHERE id = ?",
-            (reason, now, key),
-        )
-    return [run_id for _, run_id in rows]
+    found = [end_run(cursor, key, RunStatus.CANCELLED, reason, now) for (key,) in rows]
+    return [ended for ended in found if ended is not None]
 
 
 def holds(cursor: sqlite3.Cursor) -> bool:
@@ -85,8 +86,8 @@ def holds(cursor: sqlite3.Cursor) -> bool:
     return cursor.execute(IS_PAUSED).fetchone() is not None
 
 
-def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple[Optional[float], bool]:
-    """When the next tick of a job whose sequence is known is due, and whether ``many`` are at that instant.
+def next_due(journal: Journal, claims: Claims, many: int) -> Tuple[Optional[float], bool]:
+    """When the next tick of a job that is claimed is due, and whether ``many`` are at that instant.
 
     None if there is none.
     """
@@ -95,7 +96,7 @@ def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple
     found: List[float] = []
     while len(found) < many:
         rows = journal.read(_NEXT, (*place, number))
-        found += [float(row[0]) for row in rows if knows(row[2])]
+        found += [float(row[0]) for row in rows if claims(row[3], row[2])]
         if len(rows) < number:
             break
         place, number = rows[-1], 500
@@ -104,14 +105,14 @@ def next_due(journal: Journal, knows: Callable[[str], bool], many: int) -> Tuple
     return found[0], found.count(found[0]) >= many
 
 
-def due_until(journal: Journal, moment: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
+def due_until(journal: Journal, moment: float, limit: int, claims: Claims) -> List[DueJob]:
     """As :func:`due_jobs`, of an instant that is to come."""
-    return journal.look(lambda cursor: due_jobs(cursor, moment, limit, knows))
+    return journal.look(lambda cursor: due_jobs(cursor, moment, limit, claims))
 
 
-def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, knows: Callable[[str], bool]) -> List[DueJob]:
-    """Jobs with a due tick whose sequence is known: the most important first, then the longest due."""
-    found = _due(cursor, now, max(limit, DUE_LIMIT), knows)
+def due_jobs(cursor: sqlite3.Cursor, now: float, limit: int, claims: Claims) -> List[DueJob]:
+    """Jobs with a due tick that are claimed: the most important first, then the longest due."""
+    found = _due(cursor, now, max(limit, DUE_LIMIT), claims)
     found.sort(key=lambda job: (-_number(job.priority), job.next_at, job.key))
     return found[:limit]
 
@@ -121,16 +122,16 @@ def _number(priority: Any) -> int:
     return priority if isinstance(priority, int) else 0
 
 
-def unknown_due(journal: Journal, before: float, knows: Callable[[str], bool]) -> List[DueJob]:
-    """Jobs whose tick was due before an instant, and whose sequence is not known here."""
-    return journal.look(lambda cursor: _due(cursor, before, DUE_LIMIT, lambda seq_id: not knows(seq_id)))
+def left_due(journal: Journal, before: float, claims: Claims) -> List[DueJob]:
+    """Jobs whose tick was due before an instant, and that are left to other schedulers."""
+    return journal.look(lambda cursor: _due(cursor, before, DUE_LIMIT, lambda key, seq_id: not claims(key, seq_id)))
 
 
-def _due(cursor: sqlite3.Cursor, now: float, limit: int, wanted: Callable[[str], bool]) -> List[DueJob]:
-    """The jobs of the sequences wanted that have been due longest."""
+def _due(cursor: sqlite3.Cursor, now: float, limit: int, wanted: Claims) -> List[DueJob]:
+    """The jobs wanted that have been due longest."""
     rows = cursor.connection.execute(_DUE, (now,))  # a cursor of its own, which is closed half-way
     try:
-        return list(islice((DueJob(*row) for row in rows if wanted(row[1])), limit))
+        return list(islice((DueJob(*row) for row in rows if wanted(row[0], row[1])), limit))
     finally:
         rows.close()
 
@@ -155,14 +156,15 @@ def move(cursor: sqlite3.Cursor, places: Sequence[Tuple[int, Optional[float]]]) 
     cursor.executemany(MOVE_JOB, [(None, JobStatus.ENDED.value, key) for key, at in places if at is None])
 
 
-def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, now: float) -> None:
+def cancel_runs(cursor: sqlite3.Cursor, job_id: str, tick: float, reason: str, now: float) -> List[EndedRun]:
     """Ask the runs of a job's ticks before ``tick`` to stop, whichever process has them; end those in its queue."""
-    cancel_queued(cursor, job_id, reason, now, tick)
+    ended = cancel_queued(cursor, job_id, reason, now, tick)
     cursor.execute(
         f"UPDATE runs SET cancel = ? WHERE id IN (SELECT id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} "
         "AND job_id = ? AND scheduled_at < ?) AND cancel IS NULL",
         (reason, job_id, tick),
     )
+    return ended
 
 
 def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: float) -> None:
@@ -175,6 +177,39 @@ def insert_skipped(cursor: sqlite3.Cursor, ticks: Iterable[SkippedTicks], now: f
                 skipped.last, skipped.reason, now, now, skipped.number, skipped.first, skipped.job_id,
             ),
         )  # fmt: skip
+
+
+def recorded(cursor: sqlite3.Cursor, job_id: str, first: float, last: float) -> List[Tuple[float, float]]:
+    """The ticks of a job within a stretch that are recorded already, as stretches in order."""
+    found = cursor.execute(
+        "SELECT COALESCE(missed_from, scheduled_at), scheduled_at FROM runs INDEXED BY runs_of_tick "
+        "WHERE job_id = ? AND scheduled_at BETWEEN ? AND ? ORDER BY scheduled_at",
+        (job_id, first, last),
+    ).fetchall()
+    found += cursor.execute(
+        "SELECT missed_from, scheduled_at FROM runs INDEXED BY runs_of_tick "
+        "WHERE job_id = ? AND scheduled_at > ? ORDER BY scheduled_at LIMIT 1",
+        (job_id, last),
+    ).fetchall()
+    if found and (found[-1][0] is None or found[-1][0] > last):
+        found.pop()
+    return found
+
+
+def with_later_ticks(cursor: sqlite3.Cursor, job_ids: Sequence[str], tick: float) -> Set[str]:
+    """Those of some jobs of which a tick at or after an instant is recorded already: the clock was set back."""
+    found: Set[str] = set()
+    for ids in chunks(job_ids):
+        marks = ", ".join("?" * len(ids))
+        found.update(
+            job_id
+            for (job_id,) in cursor.execute(
+                f"SELECT DISTINCT job_id FROM runs INDEXED BY runs_of_tick WHERE job_id IN ({marks}) "
+                "AND scheduled_at >= ?",
+                (*ids, tick),
+            )
+        )
+    return found
 
 
 def _empty_definition(cursor: sqlite3.Cursor, seq_id: str) -> int:

@@ -84,6 +84,8 @@ def is_generator(function: Any) -> bool:
 
 
 def _has_code(kind: Callable[[Any], bool], function: Any) -> bool:
+    if isinstance(function, staticmethod):
+        function = function.__func__
     return kind(function) or (not isinstance(function, type) and kind(getattr(type(function), "__call__", None)))  # noqa: B004
 
 

@@ -32,17 +32,18 @@ def compile_plan(
     definition: Definition,
     parameters: Optional[Parameters] = None,
     executors: Optional[Iterable[str]] = None,
+    found: Iterable[Fault] = (),
     *,
     partial: bool = False,
 ) -> Plan:
     """Check a sequence with the parameters of one run and compile it.
 
-    Raises :class:`ValidationError` with every fault. ``executors`` are the names of
-    those at hand; None leaves that unchecked. With ``partial``, parameters
+    Raises :class:`ValidationError` with every fault, those included that were ``found``
+    elsewhere. ``executors`` are the names of those at hand; None leaves that unchecked. With ``partial``, parameters
     that are given nowhere are no fault yet: they stand in ``Plan.missing``, and
     :func:`rebind_plan` may still bring them.
     """
-    faults: List[Fault] = []
+    faults: List[Fault] = list(found)
     missing: Dict[int, List[Fault]] = {}
     index = _index_steps(definition, faults)
     names = [data.step_name for data in definition.steps]

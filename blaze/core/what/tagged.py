@@ -66,6 +66,9 @@ def _write_datetime(value: Any) -> Tagged:
         entry = _tagged(name, value.isoformat())
     if value.fold:
         entry["fold"] = 1
+    zone = _zone_name(value.tzinfo)
+    if zone is not None:
+        entry["zone"] = zone
     return entry
 
 
@@ -73,7 +76,27 @@ def _read_datetime(cls: Any, entry: Tagged) -> Any:
     value = cls.fromisoformat(_text(entry))
     if "offset" in entry:
         value = value.replace(tzinfo=timezone(timedelta(*entry["offset"])))
-    return value.replace(fold=1) if entry.get("fold") else value
+    if entry.get("fold"):
+        value = value.replace(fold=1)
+    return _in_zone(value, entry["zone"]) if "zone" in entry else value
+
+
+def _zone_name(zone: Any) -> Optional[str]:
+    # By name: the module is left to be imported by those who use it.
+    name = zone.key if (type(zone).__module__, type(zone).__qualname__) == ("zoneinfo", "ZoneInfo") else None
+    return name if isinstance(name, str) else None
+
+
+def _in_zone(value: datetime, name: str) -> datetime:
+    """``value``, which has an offset, in a zone: its instant stays, whatever the zone's rules have become since."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        zone = ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # a machine without it: the offset says when it is
+        return value
+    there = value.replace(tzinfo=zone)
+    return there if there.utcoffset() == value.utcoffset() else value.astimezone(zone)
 
 
 def _parts(value: timedelta) -> List[int]:

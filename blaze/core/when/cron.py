@@ -196,10 +196,9 @@ def _item(position: int, kind: _Kind, item: str) -> str:
     if first == last:
         raise _Refused(f"{item!r} is a range of one; write {first_text!r}")
     if first > last:
-        raise _Refused(
-            f"{item!r} runs backwards; write two ranges, '{first_text}-{_spelled(kind, kind.high)},"
-            f"{_spelled(kind, kind.low)}-{last_text}'"
-        )
+        upper = _range(first_text, str(kind.high) if first_text.isdigit() else _spelled(kind, kind.high))
+        lower = _range(str(kind.low) if last_text.isdigit() else _spelled(kind, kind.low), last_text)
+        raise _Refused(f"{item!r} runs backwards; write '{upper},{lower}'")
     if last == SUNDAY_TOO and position == _WEEKDAY:
         size = int(step[1:]) if step else 1
         return ",".join(str(day % 7) for day in range(first, last + 1, size))
@@ -232,6 +231,11 @@ def _number(position: int, kind: _Kind, item: str, text: str) -> int:
     if not kind.low <= number <= high:
         raise _Refused(f"{item!r}: {number} lies outside {kind.low} to {high}")
     return number
+
+
+def _range(first: str, last: str) -> str:
+    """As it may be written: a range of one is none."""
+    return first if first == last else f"{first}-{last}"
 
 
 def _spelled(kind: _Kind, number: int) -> str:

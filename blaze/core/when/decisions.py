@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import List, NamedTuple, Optional, Tuple
 
-from ..ground.ticks import Passed
+from ..ground.ticks import Passed, Recorded
 from .schedule import Schedule
 
 #: What is done about ticks that passed while nothing ran (``SubmitSequenceData.catchup``)...
@@ -167,6 +167,23 @@ def _newest(schedule: Schedule, due: Passed) -> List[float]:
         if instant > last:
             break
         found.append(instant)
+    return found
+
+
+def unrecorded(schedule: Optional[Schedule], stretch: Passed, recorded: Recorded) -> List[Passed]:
+    """What is left of a stretch of ticks without those that are recorded already."""
+    if not recorded:
+        return [stretch]
+    if schedule is None:
+        return []
+    found: List[Passed] = []
+    place, end = math.floor(stretch.first) - 1, math.floor(stretch.last)
+    for first, last in (*recorded, (end + 1, end + 1)):
+        until = min(math.floor(first) - 1, end)
+        tick = schedule.after(place)
+        if tick is not None and tick <= until:
+            found.append(Passed(schedule.count(place, until), tick, schedule.last_until(place, until) or tick))
+        place = max(place, math.floor(last))
     return found
 
 
