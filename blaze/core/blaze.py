@@ -127,8 +127,10 @@ class Blaze:
             "on_late": on_late,
         }
         check_arguments(
-            blaze_blocks, sequences, max_workers, loop_interval, grace, max_recoveries, misfire_grace, executors, name,
-            durability, hooks,
+            blocks=blaze_blocks, sequences=sequences, logger=logger, max_workers=max_workers, auto_start=auto_start,
+            loop_interval=loop_interval, state_dir=state_dir, durability=durability, clock=clock, executors=executors,
+            name=name, grace=grace, keep_outputs=keep_outputs, max_recoveries=max_recoveries,
+            misfire_grace=misfire_grace, retention=retention, hooks=hooks,
         )  # fmt: skip
         self.blocks = blaze_blocks if blaze_blocks is not None else BlazeBlock()
         self.sequences = sequences if sequences is not None else BlazeSequence()

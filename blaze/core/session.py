@@ -185,6 +185,10 @@ class Session:
         """Whether runs go on, which are looked after as time passes."""
         return self.engine.is_watching()
 
+    def next_within_runs(self) -> Optional[float]:
+        """The same of what begins nothing new: limits, retries."""
+        return self.engine.next_moment()
+
     def next_moment(self) -> Optional[float]:
         """When the next thing that is known of will be due, in the clock's monotonic seconds."""
         moments = [self.engine.next_moment(), None if self.ticker is None else self.ticker.next_moment()]

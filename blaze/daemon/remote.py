@@ -230,6 +230,13 @@ class RemoteScheduler:
         """Forget all jobs; how many there were."""
         return int(self.client.call("jobs.clear")["removed"])
 
+    @property
+    def jobs(self) -> List[JobRecord]:
+        """All jobs, by id; ``state.jobs(...)`` gives them in pages, and some of them."""
+        from ..core.jobs import all_jobs
+
+        return all_jobs(self.state)
+
     def trigger(self, seq_id: str, parameters: Optional[Parameters] = None) -> RemoteRun:
         """Start a run; it is recorded when this returns."""
         return self.trigger_stored(seq_id, write_parameters(parameters, self._hints(seq_id)))

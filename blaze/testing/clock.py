@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import threading
 import time as _time
+import weakref
 from datetime import datetime, timedelta, timezone
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 from blaze.core.ground.clock import Busy, Clock, as_datetime
 from blaze.core.ground.errors import BlazeError, Fault, ValidationError
@@ -22,6 +23,10 @@ BLOCK_PATIENCE = 5.0
 STUCK_AFTER = 10.0
 #: Real seconds between two looks whether all is quiet, shortest and longest.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.00002, 0.002
+#: The threads that fire ticks: at one instant, what ends or goes on then does so before anything begins.
+TICKER = "blaze-ticker"
+#: Seconds between two moments that are one instant: more than what epoch seconds are rounded by.
+ROUNDING = 1e-6
 #: Monotonic time at which a virtual clock begins.
 BEGIN = 1000.0
 
@@ -41,7 +46,8 @@ class VirtualClock(Clock):
     :param patience: real seconds that a block may take; then time goes on without it.
 
     Blocks take as long as they take, but no virtual time. What waits (retries, timeouts,
-    ticks) waits in virtual time only. Drive it from one thread at a time, and not from a block.
+    ticks) waits in virtual time only. At one instant, timeouts and retries come before ticks.
+    Drive it from one thread at a time, and not from a block.
     """
 
     def __init__(self, start: Union[datetime, float, None] = None, *, patience: float = BLOCK_PATIENCE) -> None:
@@ -54,6 +60,8 @@ class VirtualClock(Clock):
         self._driving = threading.Lock()
         #: Events of the threads that wait, and when each wants to be woken, in monotonic seconds.
         self._waiting: Dict[threading.Event, float] = {}
+        #: Whose turn it is when several are due at one instant.
+        self._turns: weakref.WeakKeyDictionary[threading.Event, Tuple[bool, int]] = weakref.WeakKeyDictionary()
         self._workers: List[Busy] = []
         self.time = self._time
         self.monotonic = self._monotonic
@@ -75,6 +83,8 @@ class VirtualClock(Clock):
         """Wait for the event, which the driver sets when time has passed, at most ``patience`` real seconds."""
         with self._lock:
             self._waiting[event] = math.inf if timeout is None else self._now + timeout
+            if event not in self._turns:
+                self._turns[event] = (threading.current_thread().name == TICKER, len(self._turns))
         try:
             return event.wait(patience)
         finally:
@@ -135,7 +145,7 @@ class VirtualClock(Clock):
             moment = self._next_moment()
             if moment is None:
                 raise BlazeError("nothing will be due: no job is active, and nothing waits")
-            self._move_to(moment)
+            self._go_to(self._latest_of(moment))
             self._play(self._now)
         return self.now
 
@@ -168,7 +178,7 @@ class VirtualClock(Clock):
                 return
             if moment > self._now:
                 overdue = _time.monotonic() + STUCK_AFTER
-                self._move_to(moment)
+                self._go_to(min(end, self._latest_of(moment)))
                 continue
             if _time.monotonic() >= overdue:
                 raise BlazeError(f"what was due at {self.now.isoformat()} is not done; health() may tell why")
@@ -181,11 +191,50 @@ class VirtualClock(Clock):
         moments = [worker.next_moment() for worker in workers]
         return min((moment for moment in moments if moment is not None), default=None)
 
+    def _latest_of(self, moment: float) -> float:
+        """What is due within a rounding error of wall-clock time is due at one instant: the latest of its moments."""
+        with self._lock:
+            return max(moment, *(wanted for wanted in (*self._waiting.values(), moment) if wanted <= moment + ROUNDING))
+
+    def _go_to(self, moment: float) -> None:
+        """Move the time to where something is due, and wake who has to do it, one after the other."""
+        self._now = max(self._now, moment)
+        self._wake_in_turn()
+        self._move_to(moment)
+
     def _move_to(self, moment: float) -> None:
         self._now = max(self._now, moment)
         with self._lock:
             watching = any(worker.is_watching() for worker in self._workers)
         self._wake(math.inf if watching else self._now)
+
+    def _wake_in_turn(self) -> None:
+        """Wake those for whom it is time now, each when the one before has done what it had to do.
+
+        First who looks after runs, until nothing is due there any more: it may have been on its way to wait.
+        """
+        overdue = _time.monotonic() + self._patience
+        self._wake_each(ticker=False)
+        while self._is_due_within_runs() and _time.monotonic() < overdue:
+            self._settle()
+            self._wake_each(ticker=False)
+        self._settle()
+        self._wake_each(ticker=True)
+
+    def _wake_each(self, ticker: bool) -> None:
+        with self._lock:
+            due = [(self._turns[event], event) for event, wanted in self._waiting.items() if wanted <= self._now]
+        due = [one for one in due if one[0][0] is ticker]
+        for number, (_, event) in enumerate(sorted(due, key=lambda one: one[0])):
+            if number:
+                self._settle()
+            event.set()
+
+    def _is_due_within_runs(self) -> bool:
+        with self._lock:
+            workers = list(self._workers)
+        moments = [worker.next_within_runs() for worker in workers]
+        return any(moment is not None and moment <= self._now for moment in moments)
 
     def _wake(self, moment: float) -> None:
         """Wake those who want to be woken by then."""

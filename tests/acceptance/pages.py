@@ -29,7 +29,7 @@ from blaze.daemon.owner import owner_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MANUAL.rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", *MANUAL.rglob("*.md")])
 #: Seconds that a command may take, and that a page's output may be waited for.
 PATIENCE = 60
 #: Where the pages say that they are.

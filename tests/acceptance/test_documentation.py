@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Dict, List, Set, Tuple
 
 import pytest
 
+from blaze import Schedule
 from tests.acceptance.pages import MANUAL, PAGES, ROOT, Fence, fences_of, play, script_of, write
 
 #: Fences that are not run, by page and first line, and why. Whatever stands here and nowhere on the pages is a failure.
@@ -22,7 +24,6 @@ LEFT_OUT: Dict[Tuple[str, str], str] = {
     ): "installs and measures for half an hour; test_peers.py runs the program",
     ("README.md", "make test"): "installs and runs all tests, this one among them",
     ("README.md", "python3 -m venv .venv"): "installs, which 'make demo' and 'make test' do in the same words",
-    ("CONTRIBUTING.md", "make demo      # the weather example"): "installs, runs all tests",
     ("README.md", "extract ──► validate ──┬──► monthly ──┐"): "a drawing",
     (
         "testing.md",
@@ -153,6 +154,21 @@ def test_the_readme_names_the_make_targets_and_the_commands_behind_them() -> Non
         assert script in makefile
 
 
+def test_the_schedules_that_are_shown_fire_when_the_page_says() -> None:
+    table = re.findall(
+        r"^\| `([^`]+)` \| (.+) \|$", (MANUAL / "scheduling.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shown = [(text, told) for text, told in table if re.match(r"[\d*@]", text)]
+    assert len(shown) == 10
+    for text, told in shown:
+        ticks = Schedule.parse(text, "UTC").next(3, after=datetime(2026, 1, 1, 0, 1))
+        time_of_day = re.search(r"(\d+):(\d\d)", told)
+        if time_of_day:
+            assert {(tick.hour, tick.minute) for tick in ticks} == {(int(time_of_day[1]), int(time_of_day[2]))}, text
+        day = re.search("Monday|Friday", told)
+        assert not day or {f"{tick:%A}" for tick in ticks} == {day[0]}, text
+
+
 # ---------------------------------------------------------------------- links
 
 
@@ -167,7 +183,7 @@ def anchors_of(page: Path) -> Set[str]:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if "://" in target:
                 continue
@@ -189,6 +205,17 @@ def test_the_navigation_has_every_page_of_the_manual_once() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     listed = re.findall(r": *([\w-]+\.md)$", navigation, re.MULTILINE)
     assert sorted(listed) == sorted(page.name for page in PAGES if page.parent == MANUAL)
+
+
+def test_the_built_manual_loads_nothing_from_other_hosts() -> None:
+    """Fonts, scripts, styles, pictures, and what the theme would fetch for a repository or a diagram."""
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "  font: false" in settings and "://" not in settings
+    assert not re.search(r"^(repo_url|extra_javascript|analytics)|mermaid|offline", settings, re.MULTILINE)
+    for page in MANUAL.rglob("*"):
+        if page.suffix in (".md", ".css"):
+            text = page.read_text(encoding="utf-8")
+            assert not re.search(r"!\[[^\]]*\]\(|<(script|img|link|iframe)\b|@import|url\(", text), page.name
 
 
 # ---------------------------------------------------------------------- the command line
@@ -213,3 +240,21 @@ def test_the_page_about_commands_names_every_command_and_every_flag_with_its_twi
                     assert twin in page and action.option_strings[-1] in page, f"{here} {action.option_strings}"
 
     look(build_parser()[1], "")
+
+
+def test_every_command_in_the_text_exists_and_has_the_flags_that_it_is_shown_with() -> None:
+    from blaze.cli.main import build_parser
+
+    commands = build_parser()[1]
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for shown in re.findall(r"`blazed\s+([^`]+)`", prose):
+            first, *words = shown.replace("[", "").replace("]", "").split()
+            if first.startswith("-"):
+                continue
+            parser = commands.names()[first]
+            if first in commands.groups and words:
+                for name in words[0].split("|"):
+                    parser = commands.groups[first].names()[name]
+            for flag in re.findall(r"(?<!\S)--[\w-]+", shown):
+                assert flag in parser._option_string_actions, f"{page.name}: blazed {shown}"

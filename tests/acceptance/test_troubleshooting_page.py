@@ -284,9 +284,9 @@ def told_of_job_file(capsys: Any, text: str) -> str:
     return said_by(capsys, "jobs", "submit", "--job-file", "jobs.json")
 
 
-@provokes("blazed: jobs.json:1:19")
+@provokes("blazed: jobs.json:1:12")
 def _(capsys: Any) -> str:
-    return told_of_job_file(capsys, '[{"seq_id": "etl",}]')
+    return told_of_job_file(capsys, '[{"seq_id" "etl"}]')
 
 
 @provokes("blazed: jobs.json: [0]")

@@ -210,6 +210,13 @@ def tell_progress_and_wait(path):
         time.sleep(0.001)
 
 
+def print_and_log(last):
+    print("a line")
+    print("a problem", file=sys.stderr)
+    logging.getLogger(__name__).warning("logged")
+    print(last, end="")
+
+
 def log_many():
     quiet = logging.getLogger("quiet.family")
     quiet.propagate = False

@@ -112,14 +112,16 @@ class History:
             self.recorder.end_by_rule(run.key, status, reason or "overlap", error or "the run before is going on")
         else:
             start = (self.at if at is None else at) + 0.5
+            kept = None if output is None else self.recorder.keep(run.run_id, "(finaliser)", output, True)
             self.recorder.run_ended(
-                run.key, run.run_id, status, reason, start, start + seconds, seconds, output, error, None
+                run.key, run.run_id, status, reason, start, start + seconds, seconds, kept, error, None
             )
         self.commit()
 
     def completed(self, run: Written, index: int, name: str, value: Any = None) -> None:
         """A step that returned ``value``."""
-        self.recorder.completed(run.key, run.run_id, index, name, 1, self.at, 0.5, value, True, False, None)
+        kept = self.recorder.keep(run.run_id, name, value, True)
+        self.recorder.completed(run.key, run.run_id, index, name, 1, self.at, 0.5, kept, False, None)
         self.commit()
 
     def failed(self, run: Written, index: int, attempts: int = 1, error: str = "ValueError: no rows") -> None:

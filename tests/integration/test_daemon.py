@@ -540,12 +540,10 @@ def test_a_definition_may_submit_its_jobs_itself(site):
     site.definition.write_text(DEFINITION + head + submit.format("@yearly"))
     site.start()
     with site.connect() as daemon:
-        assert [job.interval for job in daemon.state.jobs().items] == ["@yearly"]
+        assert [job.interval for job in daemon.jobs] == ["@yearly"]
         site.definition.write_text(DEFINITION + head + submit.format("@monthly"))
         daemon.client.call("reload")
-        wait_until(
-            lambda: [job.interval for job in daemon.state.jobs().items] == ["@monthly"], "the job of the new definition"
-        )
+        wait_until(lambda: [job.interval for job in daemon.jobs] == ["@monthly"], "the job of the new definition")
 
 
 QUICK_START = """

@@ -43,6 +43,7 @@ from blaze import (
 )
 from blaze.core import session
 from blaze.core.do import scribe
+from blaze.core.do.ending import Ending
 from blaze.core.what.declarations import RUN_WHEN
 from tests.integration.workbench import PATIENCE, HandClock, Way, keep, wait, wait_until, within_patience
 
@@ -805,6 +806,31 @@ def test_a_finaliser_may_be_async_and_may_take_nothing(way, bench):
     assert way.run(bench, seq_id="plain").output == "nor here"
 
 
+def test_a_finaliser_that_asks_for_an_output_that_was_not_stored_is_told_why_it_is_gone(durable, bench):
+    broken = [True]
+
+    def later():
+        if broken:
+            raise ValueError(broken.pop())
+
+    asked = []
+
+    def finaliser(context):
+        asked.append((context.get("unstored"), "unstored" in context, dict(context)))
+        return context if len(asked) == 1 else context["unstored"]
+
+    bench.step("unstored", one, persist_result=False)
+    bench.step("later", later, "unstored")
+    bench.sequence(finaliser=finaliser)
+    scheduler = durable.scheduler(bench)
+    failed = scheduler.run("seq", timeout=PATIENCE)
+    result = scheduler.retry(failed.run_id).result(PATIENCE)
+    assert result.output == {"later": None} and asked == [(None, False, {"later": None})]
+    result = scheduler.retry(failed.run_id).result(PATIENCE)
+    assert result.reason == "finaliser"
+    assert "step 'unstored' completed, but its output is not at hand: it was not stored" in result.error
+
+
 def test_an_async_finaliser_that_fails_fails_the_run(way, bench):
     async def finaliser(context):
         raise KeyError("gone")
@@ -1390,6 +1416,27 @@ def test_a_handle_waits_as_long_as_it_is_told_to_and_no_longer(scheduled, bench)
     assert result.ok and handle.done() and handle.status is RunStatus.COMPLETED
     assert handle.future.result(0) is result is handle.result()
     assert wait_for_all([handle.future], 0).done == {handle.future}
+
+
+def test_whoever_has_the_result_of_a_run_finds_its_future_done(scheduled, bench, monkeypatch):
+    """Though the worker that ended the run has woken them before it came to the future."""
+    tell, late = Ending._tell, threading.Event()
+
+    def tell_late(ending, future, run):
+        if threading.current_thread() is not threading.main_thread():
+            wait(late)
+        tell(ending, future, run)
+
+    monkeypatch.setattr(Ending, "_tell", tell_late)
+    bench.step("a", one)
+    bench.sequence()
+    handle = scheduled.scheduler(bench).trigger("seq")
+    future = handle.future
+    try:
+        result = handle.result(PATIENCE)
+        assert future.done() and future.result(0) is result
+    finally:
+        late.set()
 
 
 def test_a_handle_of_a_failed_run_returns_its_result_and_raises_nothing(scheduled, bench):

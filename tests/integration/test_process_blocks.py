@@ -358,6 +358,37 @@ def test_log_records_reach_on_log_and_the_loggers_of_the_parent(shared):
     assert stream.getvalue().startswith("with a traceback\nTraceback")
 
 
+def test_what_a_block_prints_is_kept_if_it_is_to_be_and_printed_once(capfd):
+    pool, heard = ChildPool(keeps_prints=True), []
+
+    def hear(context, record):
+        heard.append((record.name, record.levelname, record.getMessage(), record.step))
+
+    try:
+        for last in ("first", "second"):
+            pool.run(blocks.print_and_log, {"last": last}, step(on_log=hear))
+    finally:
+        pool.close(5)
+    assert [one for one in heard if one[2] in ("first", "second")] == [
+        ("blaze.print", "INFO", "first", "load"), ("blaze.print", "INFO", "second", "load")
+    ]  # fmt: skip
+    assert heard[:3] == [
+        ("blaze.print", "INFO", "a line", "load"), ("blaze.print", "WARNING", "a problem", "load"),
+        (blocks.__name__, "WARNING", "logged", "load"),
+    ]  # fmt: skip
+    assert len(heard) == 8
+    printed = capfd.readouterr()
+    assert printed.out == "a line\nfirsta line\nsecond" and printed.err.count("a problem") == 2
+
+
+def test_what_a_block_prints_is_not_kept_if_nobody_asked_for_it(shared):
+    heard = []
+    shared.run(
+        blocks.print_and_log, {"last": ""}, step(on_log=lambda context, record: heard.append(record.getMessage()))
+    )
+    assert heard == ["logged"]
+
+
 def test_the_filters_of_the_parents_logger_see_the_records_before_anybody_keeps_them(shared):
     heard, logger = [], logging.getLogger(blocks.__name__)
 

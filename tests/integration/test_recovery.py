@@ -634,6 +634,9 @@ def assert_failed_by_change(doomed, run_id, what):
         run = state.find_run(run_id)
         assert (run.status, run.reason) == (RunStatus.FAILED, "definition_changed")
         assert what in run.error
+        open_steps = [step for step in state.steps(run_id) if step.status is not BlockStatus.COMPLETED]
+        assert open_steps and {step.reason for step in open_steps} == {"definition_changed"}
+        assert {step.status for step in open_steps} == {BlockStatus.CANCELLED}
     assert doomed.told() == told == ["a", "b", "c"]
     assert doomed.instances() == []
 

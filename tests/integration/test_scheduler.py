@@ -1098,3 +1098,24 @@ def test_health_tells_what_was_missed_and_what_failed_last(timed):
     assert health.ok, "a pipeline that fails is no fault of the scheduler"
     assert health.last_error == {"run_id": result.run_id, "seq_id": "bad", "error": result.error}
     assert type(health).from_dict(json.loads(json.dumps(health.to_dict()))) == health
+
+
+def test_a_run_whose_time_is_up_at_the_instant_of_the_next_tick_has_ended_when_it_is_fired(timed):
+    """Two threads have something to do at one instant: always in the same order."""
+    timed.lasting("slow", 3600, seq_run_timeout=60)
+    scheduler = timed.start(job("slow", overlap="skip"))
+    timed.clock.advance(minutes=60)
+    timed.clock.advance(seconds=20)
+    *ended, going_on = history(scheduler)
+    assert [entry[:2] for entry in ended] == [("FAILED", "timeout")] * 60
+    assert not RunStatus(going_on[0]).ended
+
+
+def test_a_retry_that_is_due_at_the_instant_of_the_next_tick_is_made_before_it(timed):
+    timed.lasting("slow", 60)
+    scheduler = timed.start(job("slow", overlap="skip"))
+    timed.clock.advance(minutes=60)
+    timed.clock.advance(seconds=20)
+    *ended, going_on = history(scheduler)
+    assert [entry[0] for entry in ended] == ["COMPLETED"] * 60
+    assert not RunStatus(going_on[0]).ended

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blaze import BlazeBlock, BlazeError, BlazeSequence, SeqBlockData, ValidationError
+from blaze import Blaze, BlazeBlock, BlazeError, BlazeSequence, SeqBlockData, ValidationError
 from blaze.core.ground.errors import NotFound
 from blaze.core.what import compiler
 from blaze.core.what.checker import clipped
@@ -622,6 +622,36 @@ DEFINITIONS = [
     ({"seq_run_interval": 5}, "seq_run_interval is a str, got int 5"),
     ({"timezone": 5}, "timezone is a str, got int 5"),
 ]
+
+
+SCHEDULERS = [
+    ({"logger": 5}, "logger is a BlazeLogger, got int 5"),
+    ({"max_workers": 0}, "max_workers is a whole number from 1 to 1000000, got int 0"),
+    ({"auto_start": 1}, "auto_start is True or False, got int 1"),
+    ({"loop_interval": NAN}, "loop_interval is a number of seconds from 0 to 1000000000, got float nan"),
+    ({"state_dir": ""}, "state_dir is empty; for the current directory write '.'"),
+    ({"state_dir": None}, "state_dir is the path of a directory, got None"),
+    ({"state_dir": b"state"}, "state_dir is the path of a directory, got bytes b'state'"),
+    ({"state_dir": "a\0b"}, "state_dir is the path of a directory, got str 'a\\x00b'"),
+    ({"durability": "disk"}, "durability is one of process, power, memory; got str 'disk'"),
+    ({"clock": 5}, "clock is a Clock, got int 5"),
+    ({"executors": {"gpu": 1}}, "executors['gpu'] is a concurrent.futures.Executor, got int 1"),
+    ({"keep_outputs": "no"}, "keep_outputs is True or False, got str 'no'"),
+    ({"retention": 5}, "retention is a Retention, got int 5"),
+    ({"on_run_end": 5}, "on_run_end is a function of one argument, got int 5"),
+    ({"blaze_blocks": 5}, "blaze_blocks is a BlazeBlock, got int 5"),
+    ({"sequences": {}}, "sequences is a BlazeSequence, got dict {}"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), SCHEDULERS, ids=[*(name for one, _ in SCHEDULERS for name in one)])
+def test_a_scheduler_that_can_never_be_right_is_refused_when_it_is_made(arguments, told):
+    assert faults_of(Blaze, **arguments) == [f"Blaze(): {told}"]
+
+
+def test_all_that_is_wrong_with_a_scheduler_is_told_together():
+    arguments = {name: value for one, _ in SCHEDULERS for name, value in one.items()}
+    assert len(faults_of(Blaze, **arguments)) == len(arguments)
 
 
 def test_a_schedule_that_can_never_be_right_is_told_with_what_else_is_wrong(blocks):

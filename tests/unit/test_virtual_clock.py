@@ -374,6 +374,11 @@ def test_what_is_due_and_never_done_is_an_error_and_no_endless_loop(
         def next_moment(self) -> Optional[float]:
             return stage.clock.monotonic()
 
+        next_within_runs = next_moment
+
+        def is_watching(self) -> bool:
+            return False
+
     stuck = Stuck()
     stage.clock.attach(stuck)
     with pytest.raises(BlazeError, match=r"what was due at 2026-01-01T12:00:00.* is not done"):

@@ -46,6 +46,8 @@ class Surroundings(NamedTuple):
     argv: List[str]
     directory: Optional[str]
     environment: Dict[str, str]
+    #: Whether what blocks print is kept with their run.
+    keeps_prints: bool
 
 
 class Channel:

@@ -32,7 +32,8 @@ class Child:
     One thread at a time works with it; :meth:`kill` and the methods that end it may come from any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keeps_prints: bool = False) -> None:
+        self._keeps_prints = keeps_prints
         self.attempt = 0
         self.ready = False
         self.kill_wanted = False
@@ -117,7 +118,9 @@ class Child:
         told = None
         if surroundings != self._surroundings:
             self._surroundings = (list(sys.path), directory, dict(environment))
-            told = Surroundings(_path(), [str(arg) for arg in sys.argv], directory, dict(os.environ))
+            told = Surroundings(
+                _path(), [str(arg) for arg in sys.argv], directory, dict(os.environ), self._keeps_prints
+            )
         origins: Dict[str, ModuleOrigin] = {}
         if name not in self._modules:
             self._modules[name] = _version(module)

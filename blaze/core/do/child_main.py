@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NoReturn, Option
 
 from ..ground.context import RunInfo, StepContext, running
 from ..ground.errors import BlazeError
+from ..ground.prints import PrintCapture, flush_prints
 from .channel import (
     BROKEN,
     ERROR,
@@ -77,6 +78,7 @@ class _Servant:
         self.importing_main = False
         self.main_origin: MainOrigin = (None, None)
         self.modules = _ModulesOfParent()
+        self._keeps_prints = False
         self._progress = threading.Event()
         self._teller: Optional[threading.Thread] = None
 
@@ -118,6 +120,9 @@ class _Servant:
         self.main_origin = main
         if surroundings is None:
             return
+        if surroundings.keeps_prints and not self._keeps_prints:
+            self._keeps_prints = True
+            PrintCapture().install()
         sys.path[:] = surroundings.path
         sys.argv[:] = surroundings.argv
         if surroundings.directory is not None:
@@ -136,8 +141,13 @@ class _Servant:
     ) -> Tuple[int, bytes]:
         info, *rest = context_fields
         context = self.context = _ChildContext(self._tell_progress, RunInfo(*info), *rest)
+        if self._keeps_prints:
+            context._on_log = self._keep_print
         try:
-            output = contextvars.copy_context().run(_call, context, fn, kwargs)
+            try:
+                output = contextvars.copy_context().run(_call, context, fn, kwargs)
+            finally:
+                flush_prints(context)
             return RESULT, _pickled_output(output, context.step)
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: a block that failed, no more
             try:
@@ -188,6 +198,10 @@ class _Servant:
                 pass
             except Exception:
                 logging.Handler().handleError(record)
+
+    def _keep_print(self, context: StepContext, record: logging.LogRecord) -> None:
+        if context is self.context:  # not of a thread that the block before left behind
+            self.forward(record)
 
     def import_main(self) -> None:
         """Run the parent's main module under another name and put it in the place of ours."""

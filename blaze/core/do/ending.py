@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, List, Optional
 
 from .result import RunResult
@@ -67,9 +68,18 @@ class Ending:
         return self.over
 
     def result(self, run: Run) -> RunResult:
-        """The result, once it has come: always the same object as long as somebody has it. Raises the ``error``."""
+        """The result, once it has come: always the same object as long as somebody has it. Raises the ``error``.
+
+        Whoever has it finds the future done, too, though the thread that ended the run may not have come to it yet.
+        """
+        future = self._future
+        if future is not None and not future.done():
+            self._tell(future, run)
         if self._error is not None:
             raise self._error
+        return self._make_result(run)
+
+    def _make_result(self, run: Run) -> RunResult:
         with self._lock:
             found = self._result() if self._result is not None else None
             if found is None:
@@ -91,7 +101,10 @@ class Ending:
         return future
 
     def _tell(self, future: Future[RunResult], run: Run) -> None:
-        if self._error is not None:
-            future.set_exception(self._error)
-        else:
-            future.set_result(self.result(run))
+        from concurrent.futures import InvalidStateError
+
+        with suppress(InvalidStateError):  # somebody else was quicker
+            if self._error is not None:
+                future.set_exception(self._error)
+            else:
+                future.set_result(self._make_result(run))

@@ -373,7 +373,7 @@ class Engine:
             if self._children is None:
                 from .processes import ChildPool
 
-                self._children = ChildPool()
+                self._children = ChildPool(keeps_prints=self.keeps_prints)
             return self._children
 
     # ------------------------------------------------------------------ stopping
@@ -453,6 +453,9 @@ class Engine:
         again = self.timekeeper.next_write
         return again if moment is None else min(moment, again)
 
+    #: All that an engine waits for.
+    next_within_runs = next_moment
+
     def _unsettled(self) -> bool:
         return bool(self.pool.outcomes)
 
@@ -482,8 +485,16 @@ class _Settlement:
         """It is bookkeeping."""
         return True
 
-    def perform(self, index: int, worker: Worker) -> Optional[Item]:
+    def perform(self, index: int, worker: Optional[Worker]) -> Optional[Item]:
         """Record it."""
+        attempt = self.attempt
         if self.error is not None:
-            return self.attempt.run.failed(self.attempt, self.error)
-        return self.attempt.run.completed(self.attempt, self.value)
+            return attempt.run.failed(attempt, self.error)
+        if worker is None:
+            return attempt.run.completed(attempt, self.value)
+        # Until the output is pickled it is this thread that has to be stopped.
+        attempt.stop, attempt.worker = None, worker
+        worker.attempt = attempt
+        item = attempt.run.completed(attempt, self.value)
+        worker.attempt = None
+        return item

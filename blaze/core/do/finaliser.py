@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet
 
+from ..ground.status import BlockStatus
 from ..what.plan import Arguments, RetryPolicy, Step
 from ..what.references import Outputs
 
@@ -33,6 +34,25 @@ class FinaliserStep(Step):
         self.where = f"seq '{run.plan.seq_id}', finaliser"
 
 
+class _Incomplete(Dict[str, Any]):
+    """The context where outputs of completed steps are lost: who asks for one is told why."""
+
+    def __init__(self, outputs: Dict[str, Any], lost: FrozenSet[str]) -> None:
+        super().__init__(outputs)
+        self._lost = lost
+
+    def __missing__(self, step: str) -> Any:
+        if step not in self._lost:
+            raise KeyError(step)
+        raise KeyError(
+            f"step '{step}' completed, but its output is not at hand: it was not stored before the run was taken up "
+            f"again, or keep_outputs=False let it go; use context.get('{step}'), or retry the run from_step='{step}'"
+        )
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # returned by the finaliser, it is stored as what it stands for
+
+
 class _AllOutputs(Arguments):
     __slots__ = ("run",)
 
@@ -42,4 +62,11 @@ class _AllOutputs(Arguments):
 
     def bind(self, outputs: Outputs) -> Dict[str, Any]:
         run = self.run
-        return {"context": {step.name: outputs[step.index] for step in run.plan.steps if run.has_output(step.index)}}
+        steps = run.plan.steps
+        context = {step.name: outputs[step.index] for step in steps if run.has_output(step.index)}
+        lost = frozenset(
+            step.name
+            for step in steps
+            if step.name not in context and run.statuses[step.index] is BlockStatus.COMPLETED
+        )
+        return {"context": _Incomplete(context, lost) if lost else context}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
 from ..ground.context import StepContext, tags_of
 from ..ground.errors import BlazeError, BlockCrashed
+from ..ground.prints import PRINT_LOGGER
 from .channel import BROKEN, ERROR, LOG, PROGRESS, PROTOCOL, RESULT, ChannelClosed
 from .child import DEATH_SECONDS, Child, main_origin
 from .child_main import a_type, main_cannot_be_imported, refuse_unguarded_call
@@ -73,13 +74,15 @@ class ChildPool:
 
     ``on_log(context, record)`` is called, in the thread that runs the attempt, for each log record
     at INFO or above that the block makes; without it, the context's own ``on_log`` is. The record
-    then goes to this process's logger of the same name, if that is enabled for its level.
+    then goes to this process's logger of the same name, if that is enabled for its level. With
+    ``keeps_prints``, it is called for each line that the block prints, too.
 
     In a fork of this process the pool starts anew, and leaves its parent's children alone.
     """
 
-    def __init__(self, on_log: Optional[OnLog] = None) -> None:
+    def __init__(self, on_log: Optional[OnLog] = None, keeps_prints: bool = False) -> None:
         self._on_log = on_log
+        self._keeps_prints = keeps_prints
         self._closed = False
         self._start_anew()
         _forget_in_forks()
@@ -193,7 +196,7 @@ class ChildPool:
                     dropped.append(child)
                     child = None
             if child is None:
-                child = Child()
+                child = Child(self._keeps_prints)
             self._busy[context] = child
             self._leaving += dropped
         for old in dropped:
@@ -241,6 +244,8 @@ class ChildPool:
                 record = passed
             if on_log is not None:
                 on_log(context, record)
+            if record.name == PRINT_LOGGER:
+                return  # printed already, on the stdout that the child shares
             if not logger.disabled and logger.isEnabledFor(record.levelno):
                 logger.callHandlers(record)
         except Exception:  # whoever listens fails, not the block

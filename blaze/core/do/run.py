@@ -19,6 +19,7 @@ from typing import Any, FrozenSet, List, Optional
 from ..ground.errors import BlazeError, RunSuspended, StateError, StepTimeout
 from ..ground.prints import flush_prints
 from ..ground.status import BlockStatus
+from ..remember.recorder import Kept
 from ..what.plan import Step
 from .attempt import ASKED, CONDEMNED, OVER, Attempt, call
 from .consequences import Consequences
@@ -87,8 +88,9 @@ class Run(Consequences):
         except BaseException as error:
             worker.attempt = None
             return self.failed(attempt, error)
+        item = self.completed(attempt, value)
         worker.attempt = None
-        return self.completed(attempt, value)
+        return item
 
     def completed(self, attempt: Attempt, value: Any, pickled: Optional[bytes] = None) -> Optional[Item]:
         """The block returned."""
@@ -101,6 +103,8 @@ class Run(Consequences):
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
         recorder = engine.recorder
+        # Before the attempt is over: it is stopped, too, if the value's own code does not come to an end.
+        kept = None if recorder is None else recorder.keep(self.info.run_id, step.name, value, step.persist, pickled)
         step.quick = seconds < QUICK
         ready: List[Item] = []
         with self.lock:
@@ -112,13 +116,13 @@ class Run(Consequences):
             self.seconds_of[index] = seconds
             self.ends.append(index)
             if index == self.final:
-                self.output = value
+                self.output, self.kept = value, kept
                 self.plan.finaliser_quick = seconds < QUICK
                 return (self, END)
             self.outputs[index] = value
             if recorder is None:
                 self._release(index, ready)
-        if recorder is None:
+        if recorder is None or kept is None:
             return engine.dispatch(ready)
         try:
             recorder.completed(
@@ -129,14 +133,12 @@ class Run(Consequences):
                 self.attempts[index],
                 attempt.started + self.zero,
                 seconds,
-                value,
-                step.persist,
+                kept,
                 attempt.row or attempt.attempt > 1 or index in self.rows,
                 (self, index) if engine.awaits_commits else None,
-                pickled,
             )
         except StateError as error:
-            engine.hold_back(partial(self._record_again, attempt, value, pickled, seconds), error)
+            engine.hold_back(partial(self._record_again, attempt, kept, seconds), error)
             return None
         if not engine.awaits_commits:
             # Not before its row was made: whoever sees the run's end finds what every step did.
@@ -219,7 +221,7 @@ class Run(Consequences):
                 began,
                 self.ended_at,
                 self.seconds,
-                self.output,
+                None if self.output is None else self.kept,
                 self._error_text(status),
                 (self, END) if engine.awaits_commits else None,
             )
@@ -240,6 +242,7 @@ class Run(Consequences):
     def _conclude(self) -> None:
         """The end is safe: tell whoever waits."""
         self.status = self._verdict()[0]
+        self.kept = None
         engine = self.engine
         engine.forget(self)
         self.ending.come(self)
@@ -325,14 +328,14 @@ class Run(Consequences):
         mine = engine.dispatch(ready)
         return engine.flush(mine) if flush else mine
 
-    def _record_again(self, attempt: Attempt, value: Any, pickled: Optional[bytes], seconds: float) -> Optional[Item]:
+    def _record_again(self, attempt: Attempt, kept: Kept, seconds: float) -> Optional[Item]:
         recorder = self.engine.recorder
         if recorder is None:
             return None
         step = attempt.place
         recorder.completed(
             self.key, self.info.run_id, step.index, step.name, self.attempts[step.index], attempt.started + self.zero,
-            seconds, value, step.persist, True, (self, step.index), pickled,
+            seconds, kept, True, (self, step.index),
         )  # fmt: skip
         return self.engine.flush()
 

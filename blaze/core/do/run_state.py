@@ -20,6 +20,7 @@ from .result import StepResult
 from .run_log import RunLog
 
 if TYPE_CHECKING:
+    from ..remember.recorder import Kept
     from .engine import Engine
     from .failure import Failure
 
@@ -39,7 +40,7 @@ class RunState:
         "engine", "plan", "info", "key", "lock", "context", "final", "statuses", "reasons", "attempts",
         "waiting", "outputs", "consumers", "started", "seconds_of", "open", "clean", "halted", "failures", "began",
         "zero", "limit", "created_at", "ended_at", "seconds", "status", "reason", "output", "ending", "on_log",
-        "log", "row", "rows", "ends", "retrying", "tells_steps",
+        "log", "row", "rows", "kept", "ends", "retrying", "tells_steps",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,8 @@ class RunState:
         self.status = RunStatus.PENDING
         self.reason: Optional[str] = None
         self.output: Any = None
+        #: What the state is to keep of it, until it does.
+        self.kept: Optional[Kept] = None
         self.ending = Ending(self.lock)
         self.log = RunLog(recorded=engine.recorder is not None)
         #: What a running step hands its log records to.

@@ -20,6 +20,9 @@ class Busy(Protocol):
     def next_moment(self) -> Optional[float]:
         """When the next thing that it knows of will be due, in monotonic seconds; None: nothing will."""
 
+    def next_within_runs(self) -> Optional[float]:
+        """The same of what begins nothing new: limits, retries."""
+
 
 class Clock:
     """The machine's clocks. A subclass may put virtual time in their place.

@@ -9,6 +9,7 @@ What a job's ticks are is not known here: callers bring that along as a function
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
@@ -149,12 +150,16 @@ def _stands(job: NewJob, old: StoredJob, now: float, patience: float) -> bool:
     if job[: len(_GIVEN)] != old[1 : 1 + len(_GIVEN)] or old.status == JobStatus.BROKEN.value:
         # What a sequence says of itself does not replace what was submitted for it.
         return job.source == AUTO_START and old.source == SUBMITTED
-    if job.source == AUTO_START or old.status == JobStatus.PAUSED.value:
+    if old.status == JobStatus.PAUSED.value:
         return True
+    # Its ticks until then were decided about while the clock was ahead.
+    was_ahead = old.next_at is not None and job.next_at is not None and old.next_at > job.next_at + patience
+    if job.source == AUTO_START:
+        return not was_ahead
     if job.interval is None:
         # Its only tick, if it was not fired yet, is still to come.
         return job.start_at is not None and old.next_at is not None
-    return old.next_at is not None and old.next_at > now - patience
+    return old.next_at is not None and old.next_at > now - patience and not was_ahead
 
 
 def _replace(
@@ -164,6 +169,7 @@ def _replace(
     skipped: List[SkippedTicks] = []
     if job.interval is not None or job.start_at is None or job.next_at != old.next_at:
         try:
+            _recall_skips(cursor, old, now, passed)
             skipped = _skipped(cursor, old, passed.of(old), "paused" if is_paused else "resubmitted", passed)
         except ValidationError:
             pass  # what it was can't be read any more
@@ -173,6 +179,25 @@ def _replace(
         row = (*row[:-2], JobStatus.PAUSED.value, row[-1])
     cursor.execute(REPLACE_JOB, (*row, now, old.key))
     return skipped
+
+
+def _recall_skips(cursor: sqlite3.Cursor, job: StoredJob, now: float, passed: PassedTicks) -> None:
+    """Ticks that are to come again, since the clock was set back, are not skipped any more."""
+    rows = cursor.execute(
+        "SELECT id, missed, missed_from, scheduled_at FROM runs INDEXED BY runs_of_tick "
+        "WHERE job_id = ? AND scheduled_at > ? AND status = 'SKIPPED'",
+        (job.job_id, now),
+    ).fetchall()
+    for key, number, first, last in rows:
+        left = (
+            passed.unrecorded(job, Passed(number, first, last), [(math.floor(now) + 1, last)]) if first <= now else []
+        )
+        if left:
+            cursor.execute(
+                "UPDATE runs SET missed = ?, scheduled_at = ? WHERE id = ?", (left[0].number, left[0].last, key)
+            )
+        else:
+            cursor.execute("DELETE FROM runs WHERE id = ?", (key,))
 
 
 def _row(job: NewJob, next_at: Optional[float]) -> Tuple[Any, ...]:

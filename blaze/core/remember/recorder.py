@@ -26,6 +26,8 @@ TEXT_LIMIT = 64 * 1024
 #: Size in bytes up to which an output in a row is copied rather than bound slowly, and does not
 #: count towards the next checkpoint.
 SMALL = 1000
+#: The pickle of an output, None if it is not stored, and its preview.
+Kept = Tuple[Optional[bytes], str]
 #: Highest log level that is kept as it is: what a block made up has to fit into a column.
 MAX_LEVEL = 1_000_000
 
@@ -176,6 +178,21 @@ class Recorder:
         self._definitions[run.digest] = definition
         return key
 
+    def keep(self, run_id: str, name: str, value: Any, persist: bool, data: Optional[bytes] = None) -> Kept:
+        """What is kept of an output; ``data``: its pickle, if it was made already. Runs the value's own code."""
+        if not persist or self.results is None:
+            data = None
+        elif data is None:
+            try:
+                data = pickled(value)
+            except NotStorable as error:
+                self._warn_once(
+                    run_id,
+                    name,
+                    f"the output of step '{name}' can't be stored and would be made again by a resume: {error}",
+                )
+        return data, preview(value)
+
     def completed(
         self,
         key: int,
@@ -185,41 +202,31 @@ class Recorder:
         attempts: int,
         started_at: float,
         seconds: float,
-        value: Any,
-        keep: bool,
+        kept: Kept,
         row_exists: bool,
         token: Any,
-        already_pickled: Optional[bytes] = None,
     ) -> None:
         """A step's output. Its row is appended; raises :class:`StateError` if its file can't be written."""
         stored = 0
         inline: Union[bytes, bytearray, None] = None
         spilled = None
-        if keep and self.results is not None:
-            try:
-                data = pickled(value) if already_pickled is None else already_pickled
-            except NotStorable as error:
-                self._warn_once(
-                    run_id,
-                    name,
-                    f"the output of step '{name}' can't be stored and would be made again by a resume: {error}",
-                )
+        data, shown = kept
+        if data is not None:
+            size = len(data)
+            if size <= SMALL and not row_exists:
+                row = (key << PLACE_BITS | index, attempts, started_at, seconds, bytearray(data), shown)
+                self._pending.append((STEP_COMPLETED_INLINE, row, token))
+                return
+            stored = 1
+            if size <= INLINE_LIMIT:
+                inline = data
+                self.journal.volume += size
             else:
-                size = len(data)
-                if size <= SMALL and not row_exists:
-                    row = (key << PLACE_BITS | index, attempts, started_at, seconds, bytearray(data), preview(value))
-                    self._pending.append((STEP_COMPLETED_INLINE, row, token))
-                    return
-                stored = 1
-                if size <= INLINE_LIMIT:
-                    inline = data
-                    self.journal.volume += size
-                else:
-                    spilled = self._spill(run_id, name, data)
+                spilled = self._spill(run_id, name, data)
         self._pending.append(
             (
                 STEP_COMPLETED_AFTER_ALL if row_exists else STEP_COMPLETED,
-                (step_key(key, index), attempts, started_at, seconds, stored, inline, spilled, preview(value)),
+                (step_key(key, index), attempts, started_at, seconds, stored, inline, spilled, shown),
                 token,
             )
         )
@@ -295,29 +302,25 @@ class Recorder:
         started_at: Optional[float],
         ended_at: float,
         seconds: float,
-        output: Any,
+        output: Optional[Kept],
         error: Optional[str],
         token: Any,
     ) -> None:
-        """The end of a run."""
+        """The end of a run; ``output`` is None if there is none."""
         inline, spilled, shown = None, None, None
         plain = error is None and reason is None and status is RunStatus.COMPLETED
         if output is None and plain:
             self._pending.append((RUN_COMPLETED, (started_at, ended_at, seconds, key), token))
             return
         if output is not None:
-            shown = preview(output)
-            if self.results is not None:
-                try:
-                    data = pickled(output)
-                except NotStorable:
-                    data = b""
-                if plain and 0 < len(data) <= SMALL:
+            data, shown = output
+            if data is not None:
+                if plain and len(data) <= SMALL:
                     ended = (started_at, ended_at, seconds, bytearray(data), shown, key)
                     self._pending.append((RUN_COMPLETED_INLINE, ended, token))
                     return
                 if len(data) <= INLINE_LIMIT:
-                    inline = data or None
+                    inline = data
                 else:
                     spilled = self._spill(run_id, "@output", data)
         row = (status.value, reason, started_at, ended_at, seconds, inline, spilled, shown, _clipped(error), key)
