@@ -43,6 +43,7 @@ def environment(place: Path, mark: str) -> Dict[str, str]:
     }
     for directory in home.values():
         directory.mkdir(exist_ok=True)
+    (home["DAGSTER_HOME"] / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
     return {
         **kept,
         **NO_TELEMETRY,
