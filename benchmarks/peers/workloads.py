@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
 
 from ..graphs import LOADED, PRIME, Graph, Task, chain, fan, join, source, workflows
 from ..measure import require
@@ -123,6 +123,13 @@ def require_runs(count: int, outputs: List[object]) -> None:
 def require_jobs(count: int, stored: int) -> None:
     """Every job was added."""
     require(stored == count, f"{stored} jobs are there, not {count}")
+
+
+def wait_for_ticks(seen: Callable[[], int], due: int, end: float) -> None:
+    """Wait for a window's ticks: a second for any that should not come, ten for those that are late."""
+    time.sleep(max(0.0, end + 1.0 - time.time()))
+    while seen() < due and time.time() < end + 10.0:
+        time.sleep(0.05)
 
 
 class Lateness(NamedTuple):

@@ -16,7 +16,7 @@ from ...graphs import RUN_LIMIT, Graph, sequences_of
 from ...measure import Timed, require, stopwatch
 from ...steps import pipeline
 from ..places import fresh
-from ..workloads import witnessed
+from ..workloads import wait_for_ticks, witnessed
 
 #: Steps at a time; everyone who has threads gets as many.
 WORKERS = 4
@@ -119,9 +119,9 @@ def cron(setting: str, texts: List[str], place: Path) -> Iterator[Callable[[], T
 
 def late(setting: str, count: int, seconds: int, place: Path) -> List[Tuple[str, float, float]]:
     """Jobs with a start and an end."""
-    start = math.ceil(time.time()) + 2.0
-    first, last = (datetime.fromtimestamp(at, timezone.utc) for at in (start, start + seconds - 1))
     with _scheduler(setting, sequences, place) as scheduler:
+        start = math.ceil(time.time()) + 2.0
+        first, last = (datetime.fromtimestamp(at, timezone.utc) for at in (start, start + seconds - 1))
         scheduler.submit(
             [
                 SubmitSequenceData(
@@ -130,7 +130,7 @@ def late(setting: str, count: int, seconds: int, place: Path) -> List[Tuple[str,
                 for n in range(count)
             ]
         )
-        time.sleep(max(0.0, start + seconds + 1.0 - time.time()))
+        wait_for_ticks(lambda: len(fired), count * seconds, start + seconds)
     return fired
 
 

@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSConfig
 from ... import graphs
 from ...graphs import Graph
 from ...measure import Timed, stopwatch
-from ..workloads import doomed_graph, witnessed
+from ..workloads import doomed_graph, wait_for_ticks, witnessed
 
 #: The tasks of the graph at hand; a workflow's arguments are stored, so they are small.
 known: Dict[str, graphs.Task] = {}
@@ -203,8 +203,12 @@ def late(setting: str, count: int, seconds: int, place: Path) -> List[Tuple[str,
         _schedule(["* * * * * *"] * count)
         time.sleep(35.0)  # it looks for new schedules every 30 s
         start = math.ceil(time.time()) + 1.0
-        time.sleep(max(0.0, start + seconds + 10.0 - time.time()))
-        return [tick for tick in list(fired) if start <= tick[1] < start + seconds]
+
+        def due() -> List[Tuple[str, float, float]]:
+            return [tick for tick in list(fired) if start <= tick[1] < start + seconds]
+
+        wait_for_ticks(lambda: len(due()), count * seconds, start + seconds)
+        return due()
 
 
 @contextmanager
