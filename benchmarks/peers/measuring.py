@@ -48,6 +48,10 @@ class Effort(NamedTuple):
 QUICK = Effort(rounds=1, shrink=50, settle=0.1, idle=0.2, windows=1, window=2)
 
 
+#: What the cells of a contestant say that has no environment.
+ABSENT = "not installed"
+
+
 class Absent(Exception):
     """An entry has no environment here."""
 
@@ -58,7 +62,7 @@ def python_of(entry: Entry) -> Path:
     if found is None:
         if entry.contestant.venv == "blaze":
             return Path(sys.executable)
-        raise Absent(f"not installed: make bench-peers (Python {sys.version.split()[0]})")
+        raise Absent(f"{ABSENT} for Python {sys.version.split()[0]}")
     return found
 
 

@@ -213,7 +213,7 @@ def _starts(results: Results, workload: str) -> str:
         if cell.get("times"):
             spread = Spread.of(cell["times"])
             row = (
-                _told(entry) if workload == "hello" else f"{entry.contestant.title}: `{entry.contestant.imports}`",
+                _told_start(entry, workload),
                 duration(spread.median),
                 _range(spread, cell),
                 duration(statistics.median(cell["cpus"])),
@@ -222,6 +222,14 @@ def _starts(results: Results, workload: str) -> str:
             rows.append((spread.median, row))
     head = ("who", "median", "min – max (repetitions)", "processor time", "most memory")
     return _table(head, [row for _, row in sorted(rows)])
+
+
+def _told_start(entry: Entry, workload: str) -> str:
+    title = entry.contestant.title
+    title = f"**{title}**" if entry.contestant.key == "blaze" else title
+    if workload == "import":
+        return f"{title}: `{entry.contestant.imports}`"
+    return f"{title} ({entry.level(workload)})"
 
 
 def _kill(results: Results, workload: str) -> str:
