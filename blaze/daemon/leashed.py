@@ -22,7 +22,7 @@ from ..core.ground.errors import BlazeError, DaemonError, NoAnswer
 from ..core.remember.database import prepare_directory
 from .process import Settings, absolute_definition
 from .readiness import MAX_WORD, read_word
-from .remote import STOPPING, RemoteScheduler
+from .remote import FIRST_LOOK, STOPPING, RemoteScheduler
 
 if TYPE_CHECKING:
     from ..testing.outcome import SequenceRun
@@ -99,7 +99,7 @@ class LeashedDaemon(RemoteScheduler):
     def pid(self) -> Optional[int]:
         """Its process; None if it does not run."""
         process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return process.pid if process is not None and _fate(process) is None else None
 
     def start(self) -> LeashedDaemon:
         """Start it again after a stop or :meth:`kill`; returns when it serves. Does nothing if it runs."""
@@ -115,9 +115,9 @@ class LeashedDaemon(RemoteScheduler):
     def stop(self, shutdown: bool = False) -> None:
         """Stop it, softly or (``shutdown``) with its jobs and history; returns when it has ended."""
         super().stop(shutdown)
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOPPING)
+        end = time.monotonic() + STOPPING
+        while self.pid is not None and time.monotonic() < end:
+            time.sleep(FIRST_LOOK)
         self._reap()
 
     def restart(self) -> LeashedDaemon:
@@ -150,7 +150,7 @@ class LeashedDaemon(RemoteScheduler):
     def sections(self) -> Iterator[Tuple[str, str]]:
         """What the report of a failed test shows of it: a title and a text each."""
         process = self._process
-        ended = None if process is None else process.poll()
+        ended = None if process is None else _fate(process)
         state = "was stopped" if process is None else "runs" if ended is None else f"ended with status {ended}"
         lines = self.log().splitlines()
         left_out = [f"... {len(lines) - LINES_SHOWN} lines before"] if len(lines) > LINES_SHOWN else []
@@ -194,7 +194,8 @@ class LeashedDaemon(RemoteScheduler):
         process, self._process = self._process, None
         leash, self._leash = self._leash, -1
         if process is not None:
-            # It leads a group: what its blocks have started ends with it, also if it has ended by itself.
+            # It leads a group: what its blocks have started ends with it, also if it has ended by itself. Until it
+            # is waited for, its number is no other group's.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -206,6 +207,16 @@ class LeashedDaemon(RemoteScheduler):
 
     def __repr__(self) -> str:
         return f"<LeashedDaemon on {self.state_dir}: {'stopped' if self.pid is None else f'PID {self.pid}'}>"
+
+
+def _fate(process: subprocess.Popen[bytes]) -> Optional[int]:
+    """Its exit status, below zero for a signal; None if it runs. Where the system can, without waiting for it."""
+    if process.returncode is not None or not hasattr(os, "waitid"):
+        return process.poll()
+    found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def wear(descriptor: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -730,7 +732,7 @@ def test_whatever_stands_in_a_row_the_other_jobs_go_on_and_it_is_told(timed, col
     assert scheduler.health().ok
 
 
-def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed):
+def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed, caplog):
     """R8."""
     timed.bench.step("load", lambda limit=5: timed.noted.append(("load", limit)))
     timed.bench.sequence(seq_id="load")
@@ -743,7 +745,14 @@ def test_a_job_whose_parameters_fit_no_more_is_broken_until_they_do(timed):
     other.clock.advance(minutes=1)
     found = scheduler.state.job("load")
     assert found.status is BROKEN and "limit" in found.error
-    assert other.times("tick") == ["12:00:00"]
+    assert "job of sequence 'load' is BROKEN: " in caplog.text
+    for number in range(3):  # it is looked at again whenever another process has written something
+        with contextlib.closing(sqlite3.connect(timed.folder / "state" / "blaze.db")) as another, another:
+            another.execute("INSERT INTO settings (name, value) VALUES (?, '')", (f"anything-{number}",))
+        other.clock.advance(minutes=3)
+    assert scheduler.state.job("load").status is BROKEN
+    assert caplog.text.count("is BROKEN") == 1 and "is ACTIVE again" not in caplog.text
+    assert other.times("tick")[:2] == ["12:00:00", "12:01:00"]
     # A submission mends it too.
     assert scheduler.submit(job("load", parameters={"load": {"number": 9}})).status is ACTIVE
     other.clock.advance(minutes=1)

@@ -22,6 +22,8 @@ from tests.integration.workbench import PATIENCE, Workbench
 
 ENDED_RUNS = [status for status in RunStatus if status.ended]
 ENDED_STEPS = [status for status in BlockStatus if status.ended]
+#: An output that comes too late, as it is kept.
+LATER = codec.pickled("later"), "'later'"
 LARGE = "x" * (codec.INLINE_LIMIT + 1)
 
 
@@ -57,7 +59,7 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_run(recorded, end, t
     before = after(scheduler, lambda recorder: None)
     if then.ended:
         assert before == after(
-            scheduler, lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, {"an": "output"}, "error", None)
+            scheduler, lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, LATER, "error", None)
         )
         assert before == after(scheduler, lambda r: r.end_by_rule(key, then, "later", "error", 3.0))
     if then is RunStatus.COMPLETED:
@@ -75,18 +77,14 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_step(recorded, end, 
     before = after(scheduler, lambda recorder: None)
     assert before == after(scheduler, lambda r: r.step(key, 0, then, "later", 7, 1.0, 2.0, "error", 3.0))
     if then is BlockStatus.COMPLETED:
-        assert before == after(
-            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, True, None)
-        )
+        assert before == after(scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, LATER, True, None))
     assert before == after(scheduler, lambda r: r.progress(key, 0, 1.0, 2.0))
 
 
 def test_the_second_output_of_a_step_is_refused_and_the_first_stays(recorded, caplog):
     scheduler, key = recorded
     before = after(scheduler, lambda recorder: None)
-    assert before == after(
-        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, "later", True, False, None)
-    )
+    assert before == after(scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, LATER, False, None))
     assert "the database refused an entry" in caplog.text
     assert step_key(key, 0) == before[1][0][0]
 
@@ -184,7 +182,7 @@ def test_a_queued_run_that_another_takes_at_the_last_moment_is_not_taken_again(t
         changed_elsewhere(timed, "UPDATE runs SET owner = 'another', reason = NULL, deadline = 7.0")
 
     def take():
-        return ticks.take_queued(journal, scheduler.instance_id, lambda seq_id: True, lambda seq_id: 5.0)
+        return ticks.take_queued(journal, scheduler.instance_id, lambda *run: True, lambda seq_id: 5.0)
 
     probe.happens.append(taken_by_another)
     assert take() == []
@@ -198,7 +196,7 @@ def test_a_queued_run_that_was_cancelled_at_the_last_moment_is_not_taken(timed):
     scheduler.run("tick", timeout=PATIENCE)
     sql(scheduler, "UPDATE runs SET status = 'PENDING', job_id = 'tick', owner = NULL, reason = 'queued'")
     probe.happens.append(lambda: changed_elsewhere(timed, "UPDATE runs SET status = 'CANCELLED'"))
-    assert ticks.take_queued(scheduler._open().journal, "me", lambda seq_id: True, lambda seq_id: None) == []
+    assert ticks.take_queued(scheduler._open().journal, "me", lambda *run: True, lambda seq_id: None) == []
     assert sql(scheduler, "SELECT status, owner FROM runs") == [("CANCELLED", None)]
 
 

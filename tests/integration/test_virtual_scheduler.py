@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from blaze import BlazeError, RunStatus, SubmitSequenceData, current
+from blaze.testing import Faults
 
 from .workbench import PATIENCE, Workbench
 
@@ -79,6 +80,29 @@ def test_fail_stop_waits_for_what_runs_though_the_failure_was_recorded_long_befo
     run = scheduler.inspect().assert_failed("bad").assert_failed("slow", reason="timeout").assert_not_ran("after")
     assert run.order == ("bad", "slow")
     assert result.duration == pytest.approx(600, abs=1)
+
+
+def test_the_runs_of_many_ticks_of_one_instant_are_made_shortly_before_it(bench, blaze_scheduler):
+    """So that little is left to do when it comes: the last of them would be late otherwise."""
+    made = []
+
+    class Watching(Faults):
+        def adapt(self, plan):
+            made.append(scheduler.now)
+            return plan
+
+    scheduler = blaze_scheduler(bench.sequences, start=datetime(2026, 1, 1), probe=Watching())
+    settings = {"seq_run_interval": "0 3 * * *", "timezone": "UTC"}
+    scheduler.submit([SubmitSequenceData("seq", job_id=f"job-{n}", **settings) for n in range(20)])
+    tick = datetime(2026, 1, 1, 3, tzinfo=timezone.utc)
+    scheduler.advance(until=tick - timedelta(seconds=10))
+    assert made == []
+    before = scheduler.advance(until=tick - timedelta(seconds=0.01))
+    assert made == [before] * 20
+    assert scheduler.to_next_tick() == tick
+    assert len(made) == 20
+    runs = scheduler.state.runs(status="COMPLETED").items
+    assert len(runs) == 20 and {run.scheduled_at for run in runs} == {tick}
 
 
 def test_a_restart_goes_on_with_the_same_jobs_at_the_same_instant(bench, blaze_scheduler):

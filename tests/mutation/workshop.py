@@ -38,6 +38,15 @@ class Verdict(str, Enum):
     ERROR = "error"
 
 
+def with_changes(code: str, changes: Sequence[Tuple[str, str]]) -> str:
+    """The code with places that read otherwise. Raises :class:`ValueError` unless each is there once."""
+    for before, after in changes:
+        if code.count(before) != 1:
+            raise ValueError(f"there are {code.count(before)} places that read\n{before}")
+        code = code.replace(before, after)
+    return code
+
+
 class Workshop:
     """The copy, in ``directory``. What differs from the project is brought up to date when one is made."""
 
@@ -54,13 +63,11 @@ class Workshop:
                 shutil.copy2(source, target)
 
     @contextlib.contextmanager
-    def changed(self, file: str, before: str, after: str) -> Iterator[None]:
-        """The one place in ``blaze/<file>`` reads otherwise meanwhile."""
+    def changed(self, file: str, changes: Sequence[Tuple[str, str]]) -> Iterator[None]:
+        """Some places in ``blaze/<file>``, each of which is there once, read otherwise meanwhile."""
         path = self.directory / "blaze" / file
         code = path.read_text(encoding="utf-8")
-        if code.count(before) != 1:
-            raise ValueError(f"{file} has {code.count(before)} places that read\n{before}")
-        path.write_text(code.replace(before, after), encoding="utf-8")
+        path.write_text(with_changes(code, changes), encoding="utf-8")
         try:
             yield
         finally:
@@ -106,4 +113,4 @@ class Workshop:
         return (Verdict.KILLED if process.returncode in (1, 2) or process.returncode < 0 else Verdict.ERROR), last
 
 
-__all__ = ["ROOT", "Verdict", "Workshop"]
+__all__ = ["ROOT", "Verdict", "Workshop", "with_changes"]
