@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two targets that install into the same .venv at once would break it.
 .NOTPARALLEL:
 
-.PHONY: help demo test slow mutation bench bench-scheduler bench-daemon bench-kit lint docs clean
+.PHONY: help demo test slow mutation bench bench-scheduler bench-daemon bench-kit bench-peers lint docs clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,10 @@ bench-daemon: .venv/.test  ## measure the daemon's socket against a JSON echo
 bench-kit: .venv/.test  ## measure the testing kit: pytest's start, many runs, a virtual year
 	@$(BIN)/python -m benchmarks.testing_kit $(ARGS)
 
+bench-peers: .venv/.test  ## measure Blaze beside other packages (half an hour)
+	@$(BIN)/python -m benchmarks.peers.venvs || echo "what can't be installed has no figures"
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
 lint: .venv/.lint  ## style, format, types and the floors
 	@status=0; \
 	for check in "ruff check" "ruff format --check" "mypy --strict blaze pytest_blaze.py" "lint-imports" \
@@ -52,7 +56,7 @@ docs: .venv/.docs  ## build the manual into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove .venv and everything that was built
-	rm -rf .venv build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-peers build dist site .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is redone when pyproject.toml changes, and only then.

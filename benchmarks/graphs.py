@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -21,6 +22,9 @@ WORKFLOWS = Path(__file__).resolve().parent.parent / "tests" / "data" / "workflo
 RUN_LIMIT = 300
 #: Keeps the outputs of wide and deep graphs small.
 PRIME = 1_000_003
+
+#: What stands in recorded names and in no step's name.
+UNNAMEABLE = re.compile(r"[^A-Za-z0-9_-]")
 
 #: What a task reads: nothing, one task's output, or a list of several.
 Needs = Union[None, str, Tuple[str, ...]]
@@ -132,8 +136,9 @@ def workflows(parts: Sequence[Tuple[str, int]]) -> Graph:
         recorded = json.loads(gzip.decompress((WORKFLOWS / f"{name}.json.gz").read_bytes()))["tasks"]
         for copy in range(copies):
             prefix = f"{name.split('-')[2]}{copy}_"
+            named = {task: prefix + UNNAMEABLE.sub("_", task) for task in recorded}
             for task, needs in recorded.items():
-                parents[prefix + task] = [prefix + need for need in needs]
+                parents[named[task]] = [named[need] for need in needs]
     leaves = set(parents) - {need for needs in parents.values() for need in needs}
     tasks = [Task("source", source)]
     tasks += [

@@ -26,15 +26,16 @@ from typing import Any, Callable, Dict, Iterator, TextIO
 from ..crontexts import cron_texts
 from ..measure import Timed, WrongResult, spin
 from . import workloads
-from .workloads import GRAPHS, LATE_SECONDS
+from .workloads import GRAPHS
 
 
-def answers(module: Any, setting: str, workload: str, size: int, place: Path, argument: str) -> Iterator[Dict[str, Any]]:
+def answers(
+    module: Any, setting: str, workload: str, size: int, place: Path, argument: str
+) -> Iterator[Dict[str, Any]]:
     """One answer for each line that is read."""
     if workload == "late":
-        ticks = module.late(setting, size, LATE_SECONDS, place)
-        start = min(nominal for _, nominal, _ in ticks)
-        yield {"late": workloads.lateness_of(ticks, size, LATE_SECONDS, start)._asdict()}
+        ticks = module.late(setting, size, int(argument), place)
+        yield {"late": workloads.lateness_of(ticks, size, int(argument))._asdict()}
     elif workload == "idle":
         with module.idle(setting, size, place):
             yield {}

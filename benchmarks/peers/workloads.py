@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
 
 from ..graphs import LOADED, PRIME, Graph, Task, chain, fan, join, source, workflows
 from ..measure import require
@@ -36,13 +36,22 @@ WORKLOADS: Mapping[str, Workload] = {
         "A chain of steps", 1_000, "step", "Each step takes the integer that the one before returned, and adds one."
     ),
     "fan": Workload(
-        "1 → N → 1", 1_000, "step", "One source, N steps that take its output, and one that takes the outputs of them all."
+        "1 → N → 1",
+        1_000,
+        "step",
+        "One source, N steps that take its output, and one that takes the outputs of them all.",
     ),
     "runs": Workload(
-        "Many runs of a 3-step pipeline", 1_000, "run", "extract → transform → load, N runs of it, all asked for at once."
+        "Many runs of a 3-step pipeline",
+        1_000,
+        "run",
+        "extract → transform → load, N runs of it, all asked for at once.",
     ),
     "montage": Workload(
-        "A real workflow: Montage", 1, "step", "472 tasks and 1,284 edges of an astronomical mosaic, tasks that only add."
+        "A real workflow: Montage",
+        1,
+        "step",
+        "472 tasks and 1,284 edges of an astronomical mosaic, tasks that only add.",
     ),
     "genome": Workload("A real workflow: 1000 Genomes", 1, "step", "328 tasks and 424 edges, tasks that only add."),
     "rnaseq": Workload("A real workflow: RNA-seq", 1, "step", "197 tasks and 451 edges, tasks that only add."),
@@ -50,17 +59,26 @@ WORKLOADS: Mapping[str, Workload] = {
         "Cron jobs added", 10_000, "job", "Daily and weekly times of a company's jobs, in the zone Europe/Berlin."
     ),
     "late": Workload(
-        "Lateness", 200, "tick", "200 jobs, each due every second for 20 s: from the nominal instant to the body's first line."
+        "Lateness",
+        200,
+        "tick",
+        "200 jobs, each due every second for 20 s: from the nominal instant to the body's first line.",
     ),
     "idle": Workload(
         "Idleness", 1_000, "minute", "Processor time of a running scheduler with 1,000 jobs of which none is due."
     ),
     "kill": Workload(
-        "kill -9 in the middle, then restart", 5, "kill", "A chain of 10 steps, 10 side by side, and a join; each takes 20 ms."
+        "kill -9 in the middle, then restart",
+        5,
+        "kill",
+        "A chain of 10 steps, 10 side by side, and a join; each takes 20 ms.",
     ),
     "import": Workload("Importing", 9, "start", "A new interpreter that imports what its user imports, and exits."),
     "hello": Workload(
-        "Hello", 5, "start", "A pipeline of two steps in a new state directory, from the start of the process to its end."
+        "Hello",
+        5,
+        "start",
+        "A pipeline of two steps in a new state directory, from the start of the process to its end.",
     ),
 }
 #: Workloads that are a graph.
@@ -107,6 +125,13 @@ def require_jobs(count: int, stored: int) -> None:
     require(stored == count, f"{stored} jobs are there, not {count}")
 
 
+def wait_for_ticks(seen: Callable[[], int], due: int, end: float) -> None:
+    """Wait for a window's ticks: a second for any that should not come, ten for those that are late."""
+    time.sleep(max(0.0, end + 1.0 - time.time()))
+    while seen() < due and time.time() < end + 10.0:
+        time.sleep(0.05)
+
+
 class Lateness(NamedTuple):
     """How late ticks were, in milliseconds."""
 
@@ -119,12 +144,13 @@ class Lateness(NamedTuple):
     most: float
 
 
-def lateness_of(ticks: List[Tuple[str, float, float]], count: int, seconds: int, start: float) -> Lateness:
+def lateness_of(ticks: List[Tuple[str, float, float]], count: int, seconds: int) -> Lateness:
     """What became of ticks.
 
     :param ticks: (job, nominal instant, instant of the body's first line); jobs are ``job-0`` and so on.
-    :param start: the first nominal instant.
     """
+    require(bool(ticks), "no tick fired")
+    start = min(nominal for _, nominal, _ in ticks)
     due = {(f"job-{number}", start + second) for number in range(count) for second in range(seconds)}
     seen: Dict[Tuple[str, float], int] = {}
     late: List[float] = []
@@ -133,7 +159,6 @@ def lateness_of(ticks: List[Tuple[str, float, float]], count: int, seconds: int,
             seen[job, nominal] = seen.get((job, nominal), 0) + 1
             late.append((began - nominal) * 1e3)
     late.sort()
-    require(bool(late), "no tick fired")
     return Lateness(
         len(due),
         len(late),

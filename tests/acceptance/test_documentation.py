@@ -18,6 +18,10 @@ from tests.acceptance.pages import MANUAL, PAGES, ROOT, Fence, fences_of, play, 
 #: Fences that are not run, by page and first line, and why. Whatever stands here and nowhere on the pages is a failure.
 LEFT_OUT: Dict[Tuple[str, str], str] = {
     ("README.md", "make demo"): "installs; the example itself is run by test_examples.py",
+    (
+        "benchmarks.md",
+        'make bench-peers ARGS="--report"                                   # page and charts from stored results',
+    ): "installs and measures for half an hour; test_peers.py runs the program",
     ("README.md", "make test"): "installs and runs all tests, this one among them",
     ("README.md", "python3 -m venv .venv"): "installs, which 'make demo' and 'make test' do in the same words",
     ("README.md", "extract ──► validate ──┬──► monthly ──┐"): "a drawing",

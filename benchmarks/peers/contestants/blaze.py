@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
-from blaze import Blaze, BlazeBlock, BlazeSequence, RunStatus, SeqBlockData, SubmitSequenceData, current
+from blaze import Blaze, BlazeBlock, BlazeSequence, SeqBlockData, SubmitSequenceData, current
 
 from ...graphs import RUN_LIMIT, Graph, sequences_of
 from ...measure import Timed, require, stopwatch
 from ...steps import pipeline
 from ..places import fresh
-from ..workloads import witnessed
+from ..workloads import wait_for_ticks, witnessed
 
 #: Steps at a time; everyone who has threads gets as many.
 WORKERS = 4
@@ -30,8 +30,8 @@ sequences = BlazeSequence()
 def record() -> None:
     """Note when the body began."""
     began = time.time()
-    run = current()
-    fired.append((run.job_id or "", run.scheduled_at.timestamp() if run.scheduled_at else 0.0, began))
+    info = current().info
+    fired.append((info.job_id or "", info.scheduled_at or 0.0, began))
 
 
 @sequences.sequence(blocks=blocks, sequence=[SeqBlockData("record")], seq_id="tick")
@@ -119,9 +119,9 @@ def cron(setting: str, texts: List[str], place: Path) -> Iterator[Callable[[], T
 
 def late(setting: str, count: int, seconds: int, place: Path) -> List[Tuple[str, float, float]]:
     """Jobs with a start and an end."""
-    start = math.ceil(time.time()) + 2.0
-    first, last = (datetime.fromtimestamp(at, timezone.utc) for at in (start, start + seconds - 1))
     with _scheduler(setting, sequences, place) as scheduler:
+        start = math.ceil(time.time()) + 2.0
+        first, last = (datetime.fromtimestamp(at, timezone.utc) for at in (start, start + seconds - 1))
         scheduler.submit(
             [
                 SubmitSequenceData(
@@ -130,7 +130,7 @@ def late(setting: str, count: int, seconds: int, place: Path) -> List[Tuple[str,
                 for n in range(count)
             ]
         )
-        time.sleep(max(0.0, start + seconds + 1.0 - time.time()))
+        wait_for_ticks(lambda: len(fired), count * seconds, start + seconds)
     return fired
 
 
@@ -172,11 +172,5 @@ def carry(setting: str, graph: Graph, place: Path, again: bool) -> Optional[int]
     with _scheduler(setting, _doomed(graph), place) as scheduler:
         if not again:
             return scheduler.run("doomed").raise_for_status().output  # type: ignore[no-any-return]
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            (run,) = scheduler.state.runs()
-            if run.status.is_final:
-                require(run.status is RunStatus.COMPLETED, f"the run is {run.status}: {run.reason}")
-                return scheduler.state.run(run.run_id).output  # type: ignore[no-any-return]
-            time.sleep(0.01)
-    return None
+        (handle,) = scheduler.recovered
+        return handle.result(RUN_LIMIT).raise_for_status().output  # type: ignore[no-any-return]

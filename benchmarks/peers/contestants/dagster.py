@@ -33,7 +33,6 @@ from ...measure import Timed, require, stopwatch
 from ..places import fresh
 from ..workloads import witnessed
 
-
 #: By default every event is also written to the console.
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
@@ -89,7 +88,7 @@ def job_of(graph: Graph, name: str, witness: bool = False) -> JobDefinition:
 @contextmanager
 def _instance(setting: str, place: Path) -> Iterator[DagsterInstance]:
     if setting == "ephemeral":
-        with DagsterInstance.ephemeral() as instance:
+        with DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as instance:
             yield instance
     else:
         with fresh(place) as home, _stored(home) as instance:
@@ -98,6 +97,7 @@ def _instance(setting: str, place: Path) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _stored(home: Path) -> Iterator[DagsterInstance]:
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home)
     with DagsterInstance.get() as instance:
         yield instance

@@ -1,10 +1,11 @@
-"""The pipeline that is killed, for Dagster: it loads a job from the file that defines it, so this file is one of its own."""
+"""The pipeline that is killed, for Dagster, which loads a job from the file that defines it: a file of its own."""
 
 from __future__ import annotations
 
+from dagster import JobDefinition
+
 from benchmarks.peers.contestants.dagster import job_of
 from benchmarks.peers.workloads import doomed_graph
-from dagster import JobDefinition
 
 
 def doomed_job() -> JobDefinition:

@@ -20,9 +20,10 @@ WORKERS = 4
 def _client() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
-    with LocalCluster(
-        processes=False, n_workers=1, threads_per_worker=WORKERS, dashboard_address=None
-    ) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(processes=False, n_workers=1, threads_per_worker=WORKERS, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 

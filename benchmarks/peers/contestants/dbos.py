@@ -1,7 +1,7 @@
 """DBOS on its default system database, a SQLite file: workflows of steps in the same process.
 
 A chain is a workflow that calls synchronous steps; in wider graphs the steps are coroutines, and what is
-ready is gathered. The runs are background workflows, all started and then waited for.
+ready is gathered. Runs are called one after the other: as background workflows they took as long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSConfig
 from ... import graphs
 from ...graphs import Graph
 from ...measure import Timed, stopwatch
-from ..workloads import doomed_graph, witnessed
+from ..workloads import doomed_graph, wait_for_ticks, witnessed
 
 #: The tasks of the graph at hand; a workflow's arguments are stored, so they are small.
 known: Dict[str, graphs.Task] = {}
@@ -61,9 +61,7 @@ async def graph_workflow(last: str) -> int:
     """Level after level: every step of a level is ready when the level before has ended."""
     found: Dict[str, int] = {}
     for level in _levels():
-        values = await asyncio.gather(
-            *[call(task.name, [found[parent] for parent in task.parents]) for task in level]
-        )
+        values = await asyncio.gather(*[call(task.name, [found[parent] for parent in task.parents]) for task in level])
         found.update(zip((task.name for task in level), values))
     return found[last]
 
@@ -151,10 +149,7 @@ def graph(setting: str, graph: Graph, place: Path) -> Iterator[Callable[[], Tupl
 
     def once() -> Tuple[Timed, Any]:
         stop = stopwatch()
-        if is_chain:
-            output = chain_workflow(len(graph.tasks))
-        else:
-            output = asyncio.run(_awaited(graph.tasks[-1].name))
+        output = chain_workflow(len(graph.tasks)) if is_chain else asyncio.run(_awaited(graph.tasks[-1].name))
         return stop(), output
 
     with _launched(place):
@@ -208,8 +203,12 @@ def late(setting: str, count: int, seconds: int, place: Path) -> List[Tuple[str,
         _schedule(["* * * * * *"] * count)
         time.sleep(35.0)  # it looks for new schedules every 30 s
         start = math.ceil(time.time()) + 1.0
-        time.sleep(max(0.0, start + seconds + 10.0 - time.time()))
-        return [tick for tick in list(fired) if start <= tick[1] < start + seconds]
+
+        def due() -> List[Tuple[str, float, float]]:
+            return [tick for tick in list(fired) if start <= tick[1] < start + seconds]
+
+        wait_for_ticks(lambda: len(due()), count * seconds, start + seconds)
+        return due()
 
 
 @contextmanager

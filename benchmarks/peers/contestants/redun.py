@@ -112,9 +112,7 @@ def runs(setting: str, count: int, place: Path) -> Iterator[Callable[[], Tuple[T
         with fresh(place) as directory:
             scheduler = _scheduler(setting, directory)
             stop = stopwatch()
-            outputs = [
-                scheduler.run(load(n, transform(n, extract(n))), cache=False) for n in range(count)
-            ]
+            outputs = [scheduler.run(load(n, transform(n, extract(n))), cache=False) for n in range(count)]
             return stop(), outputs
 
     yield once
