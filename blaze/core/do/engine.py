@@ -113,9 +113,12 @@ class Engine:
             plan = self.probe.adapt(plan)
         return Run(self, plan, info, copy_context(), created_at, limit, key)
 
-    def begin(self, run: Run, halted: Optional[str] = None) -> None:
-        """Start a run, or go on with one that was restored; ``halted``: it is only to be brought to its end."""
-        self._admit(run)
+    def begin(self, run: Run, halted: Optional[str] = None, *, watch: bool = True) -> None:
+        """Start a run, or go on with one that was restored; ``halted``: it is only to be brought to its end.
+
+        Without ``watch`` nobody looks after limits and delays until :meth:`watch` is called.
+        """
+        self._admit(run, watch)
         if halted is not None:
             run.halt(halted)
             return
@@ -129,17 +132,21 @@ class Engine:
             items += run.begin()
         self.pool.extend(items)
 
-    def _admit(self, run: Run) -> None:
-        """From now on the run is watched."""
+    def _admit(self, run: Run, watch: bool = True) -> None:
         if self.probe is not None:
             self.probe.passes(Point.RECORDED, run.info.run_id, None)
         self.runs[run.info.run_id] = run
         if self.keeps_logs and not run.plan.modules <= self._captured:
             self._capture(run.plan)
         keeper = self.timekeeper
-        keeper.start()
+        if watch:
+            keeper.start()
         if keeper.asleep or (run.limit is not None and run.limit < keeper.next_look):
             keeper.poke()
+
+    def watch(self) -> None:
+        """From now on limits and delays are looked after."""
+        self.timekeeper.start()
 
     def _capture(self, plan: Plan) -> None:
         """Keep what the blocks of these modules log."""
