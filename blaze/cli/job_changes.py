@@ -49,14 +49,15 @@ def submit_jobs(args: Arguments, console: Console) -> Optional[int]:
     """The command."""
     from ..daemon.owner import owner_of
     from .job_file import read_job_file
+    from .json_file import name_of
 
     given = read_job_file(args.job_file)
     directory = state_dir_of(args).path
     try:
         records = _submit_offline(args, given, console) if owner_of(directory) is None else _submit(args, given)
     except ValidationError as error:
-        faults = [Fault(f"{args.job_file}: {fault.where}", fault.what) for fault in error.errors]
-        raise ValidationError(faults, args.job_file) from None
+        name = name_of(args.job_file)
+        raise ValidationError([Fault(f"{name}: {fault.where}", fault.what) for fault in error.errors], name) from None
     _tell(records, console)
     return None
 

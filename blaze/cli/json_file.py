@@ -19,6 +19,8 @@ from ..core.ground.errors import Fault, ValidationError
 MAX_BYTES = 16 * 1024 * 1024
 #: Deepest nesting of lists and objects, and longest number, in characters.
 MAX_DEPTH, MAX_DIGITS = 100, 1000
+#: Longest JSON path that is told, in characters.
+MAX_PATH = 120
 #: Faults that are told.
 MAX_FAULTS = 20
 
@@ -33,12 +35,21 @@ class _Wrong(NamedTuple):
 
 def read_json(path: str) -> Any:
     """What a file holds; ``-`` is stdin. Raises :class:`ValidationError` with the places of what is wrong."""
-    name = "stdin" if path == "-" else path
+    name = name_of(path)
     parsed = _parsed(name, _decoded(name, _read_stdin() if path == "-" else _read(path)))
-    faults = [Fault(f"{name}: {where}", what) for where, what in _wrong_in(parsed)]
+    faults = [Fault(f"{name}: {_clipped(where)}", what) for where, what in _wrong_in(parsed)]
     if faults:
         raise ValidationError(faults[:MAX_FAULTS], name)
     return parsed
+
+
+def name_of(path: str) -> str:
+    """How faults name the file."""
+    return "stdin" if path == "-" else path
+
+
+def _clipped(where: str) -> str:
+    return where if len(where) <= MAX_PATH else f"{where[: MAX_PATH - 25]}...{where[-20:]}"
 
 
 def _refuse(where: str, what: str) -> NoReturn:

@@ -72,8 +72,7 @@ def show_logs(args: Arguments, console: Console) -> Optional[int]:
         else:
             wanted = _wanted(state, args)
             if not console.json:
-                for line in _lines(state, wanted, _tail(args, wanted)):
-                    _show(line, console)
+                _show_all(_lines(state, wanted, _tail(args, wanted)), console)
                 return None
             found = list(_lines(state, wanted, _tail(args, wanted)))
     if console.json:
@@ -84,10 +83,8 @@ def show_logs(args: Arguments, console: Console) -> Optional[int]:
 def _wanted(state: StateManager, args: Arguments) -> _Wanted:
     if args.name is None:
         return _Wanted(None, None, args.step, args.level)
-    if args.name not in ("last", "last-failed"):
-        known = {summary.seq_id for summary in state.sequences()}
-        if args.name in known:
-            return _Wanted(None, args.name, args.step, args.level)
+    if args.name not in ("last", "last-failed") and args.name in state.overview().last_runs:
+        return _Wanted(None, args.name, args.step, args.level)
     return _Wanted(state.find_run(args.name).run_id, None, args.step, args.level)
 
 
@@ -108,6 +105,14 @@ def _lines(state: StateManager, wanted: _Wanted, tail: Optional[int]) -> Iterato
         cursor = page.next
         if cursor is None:
             return
+
+
+def _show_all(lines: Iterator[LogRecord], console: Console) -> None:
+    line = None
+    for line in lines:
+        _show(line, console)
+    if line is None:
+        console.note("nothing of this was logged; what blocks print is no line of the log")
 
 
 def _show(line: LogRecord, console: Console) -> None:

@@ -143,7 +143,7 @@ class _Run:
             self._tell_left()
             self.handle = scheduler.trigger(seq_id, self.parameters or None)
             return self.handle
-        original = scheduler.state.find_run(self.args.of_run or "last", seq_id)
+        original = scheduler.state.find_run("last" if self.args.of_run is None else self.args.of_run, seq_id)
         before = [] if original.status.ended else scheduler.state.steps(original.run_id)
         self.handle = scheduler.retry(original.run_id, self.args.from_step)
         # What ended before this process began; what ends from now on is heard of.

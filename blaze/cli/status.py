@@ -257,7 +257,7 @@ def _show_sequence(state: Optional[StateManager], found: Observed, args: Argumen
     line = next((line for line in found.sequences if line.seq_id == args.sequence), None)
     if line is None or state is None:
         near = did_you_mean(args.sequence[:128], [line.seq_id for line in found.sequences])
-        raise NotFound(f"sequence '{args.sequence}' has neither runs nor jobs{near}")
+        raise NotFound(f"sequence {args.sequence!r:.140} has neither runs nor jobs{near}")
     limit = RUNS_VERBOSE if args.verbose else RUNS
     runs = state.runs(seq_id=line.seq_id, limit=limit).items
     jobs = state.jobs(seq_id=line.seq_id, limit=limit).items

@@ -258,6 +258,11 @@ class Blaze:
         self.stop()
 
     @property
+    def executors(self) -> List[str]:
+        """The names of the executors that blocks may ask for, besides those that are always there."""
+        return list(self._executors)
+
+    @property
     def started(self) -> bool:
         """Whether it has been started and not stopped."""
         return self._started

@@ -39,6 +39,8 @@ MANY = 8
 FORESIGHT = 0.5
 #: Real seconds that firing takes at most, as a rule: in any case, and more for each tick.
 FIRING, FIRING_EACH = 0.001, 0.000025
+#: Seconds for which a run whose turn it is, and that can't be run here, is left to other schedulers.
+TURN_LEFT_FOR = 60.0
 #: Jobs kept at hand with their plans.
 PREPARED = 4096
 
@@ -163,6 +165,8 @@ class Firing:
         self._unfit: Dict[int, Unfit] = {}
         #: Due jobs that are left to others, and for how many seconds they have been seen so.
         self._unknown: Dict[DueJob, float] = {}
+        #: Runs in queues that are left to others, and since when, in monotonic seconds.
+        self._left: Dict[str, float] = {}
         #: Parked jobs, with the versions in which they could not be mended.
         self._hopeless: Set[Tuple[int, int]] = set()
         #: Jobs in whose queue runs wait: the end of one of their runs is the turn of the next.
@@ -246,8 +250,24 @@ class Firing:
         """Start the runs whose turn it is in the queues of their jobs."""
         # First of all: of a run that ends from here on it is told that it may be the turn of another.
         self.queues = ticks.queues(self._session.journal)
-        self._taken += ticks.take_queued(self._session.journal, self._session.instance_id, self.knows, self._deadline)
+        self._taken += ticks.take_queued(self._session.journal, self._session.instance_id, self._takes, self._deadline)
         self.go_on()
+
+    def _takes(self, run_id: str, seq_id: str, parameters: Optional[str]) -> bool:
+        """Whether a run is taken out of its queue: if it can be run here, or nobody else does."""
+        if not self.knows(seq_id):
+            return False
+        try:
+            plan_of(self._session, self._sequences, seq_id, parameters)
+        except StateError:
+            raise
+        except Exception:  # checks of the user's own raise what they like
+            now = self._session.clock.monotonic()
+            since = self._left.setdefault(run_id, now)
+            if now - since < TURN_LEFT_FOR and not self._session.is_alone():
+                return False
+        self._left.pop(run_id, None)
+        return True
 
     def go_on(self) -> None:
         """Start the runs that are ours already, and that an error kept from being started."""

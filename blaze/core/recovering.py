@@ -136,7 +136,7 @@ def retry(
     plan = plan_of(session, sequences, original.seq_id, original.parameters)
     for step in from_steps:
         if step not in plan.index:
-            raise NotFound(f"there is no step {step!r} in '{original.seq_id}'{did_you_mean(step, plan.index)}")
+            raise NotFound(f"there is no step {step!r:.140} in '{original.seq_id}'{did_you_mean(step, plan.index)}")
     steps = load_steps(session.journal, original.key)
     reused = reusable(plan, original, steps, from_steps)
     for place, index in reused.items():

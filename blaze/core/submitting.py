@@ -44,6 +44,15 @@ def new_jobs(given: Any, sequences: BlazeSequence, executors: Iterable[str], now
     return found
 
 
+def faults_of(given: Any, sequences: BlazeSequence, executors: Iterable[str], now: float) -> List[Fault]:
+    """What is wrong with a list of submissions."""
+    try:
+        new_jobs(given, sequences, executors, now)
+    except ValidationError as error:
+        return list(error.errors)
+    return []
+
+
 def auto_start_job(
     sequence: Sequence[Any, Any], sequences: BlazeSequence, executors: Iterable[str], now: float
 ) -> NewJob:

@@ -11,7 +11,7 @@ from ..core.remember.records import JobRecord
 from ..core.seq import BlazeSequence, SubmitSequenceData
 from .owner import refuse_foreign_link
 from .recorded import recorded_definitions
-from .submissions import hints_of, read_submissions
+from .submissions import read_submissions
 
 
 def known_sequences(state_dir: Path, here: Iterable[BlazeSequence] = ()) -> BlazeSequence:
@@ -43,10 +43,10 @@ def store_submissions(state_dir: Path, data: Iterable[SubmitSequenceData], seque
         scheduler.stop(grace=0.0)
 
 
-def submit_offline(state_dir: Path, given: List[Any], where: str = "") -> List[JobRecord]:
+def submit_offline(state_dir: Path, given: List[Any]) -> List[JobRecord]:
     """Check and store submissions that are JSON objects; see :func:`read_submissions`."""
     sequences = known_sequences(state_dir)
-    return store_submissions(state_dir, read_submissions(given, hints_of(sequences), where), sequences)
+    return store_submissions(state_dir, read_submissions(given, sequences), sequences)
 
 
 __all__ = ["known_sequences", "store_submissions", "submit_offline"]

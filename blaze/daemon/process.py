@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -111,7 +112,8 @@ def _scheduler_of(settings: Settings, loaded: LoadedDefinition, logger: BlazeLog
 def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness, warnings: List[str]) -> None:
     with _signals(host):
         try:
-            host.scheduler.start()
+            with _heard() as warned:
+                host.scheduler.start()
             host.serve()
         except BaseException:
             host.scheduler.stop()
@@ -121,7 +123,7 @@ def _serve(host: ServedScheduler, lock: OwnerLock, readiness: Readiness, warning
             "instance": host.scheduler.instance_id,
             "pid": os.getpid(),
             "state_dir": str(host.state_dir),
-            "warnings": warnings,
+            "warnings": [*warnings, *warned],
         }
         log.info("%s serves %s (PID %d)", told["instance"], told["state_dir"], os.getpid())
         readiness.serving(told)
@@ -185,6 +187,24 @@ def _logging(logger: BlazeLogger) -> Iterator[None]:
     finally:
         threading.excepthook = before
         logger.stop()
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[List[str]]:
+    """What goes to the log as a warning or worse meanwhile: whoever starts a daemon in the background is told of it."""
+    heard: List[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            first, _, more = record.getMessage().partition("\n")
+            heard.append(f"{first.rstrip(':')}; its log tells the rest" if more else first)
+
+    ear, logger = Ear(logging.WARNING), logging.getLogger("blaze")
+    logger.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(ear)
 
 
 # ---------------------------------------------------------------------- the program

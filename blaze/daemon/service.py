@@ -193,7 +193,7 @@ class Desk:
     def submit(self, submissions: List[Any]) -> List[Dict[str, Any]]:
         """Store all submissions, or none."""
         self._refuse_while_stopping("submit")
-        found = read_submissions(submissions, hints_of(self._scheduler.sequences))
+        found = read_submissions(submissions, self._scheduler.sequences, self._scheduler.executors)
         return [job.to_dict() for job in self._scheduler.submit(found)]
 
     def remove(self, job_id: str) -> Dict[str, Any]:

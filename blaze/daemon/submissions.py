@@ -2,18 +2,20 @@
 
 An object has the fields of ``SubmitSequenceData``; dates are ISO 8601 texts, and
 parameters have their stored form (``core/what/values.py``). Nothing is unpickled. Whether
-a submission makes sense is not asked here but where it is stored.
+a submission makes sense is asked where it is stored.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ..core.ground.errors import Fault, ValidationError
 from ..core.ground.names import did_you_mean
 from ..core.seq import BlazeSequence, SubmitSequenceData
+from ..core.submitting import faults_of
 from ..core.what.checker import shown
 from ..core.what.conversion import convert
 from ..core.what.naming import quoted
@@ -43,25 +45,45 @@ def hints_of(sequences: BlazeSequence) -> Hints:
 # ---------------------------------------------------------------------- reading
 
 
-def read_submissions(given: List[Any], hints: Hints, where: str = "") -> List[SubmitSequenceData]:
+def read_submissions(
+    given: List[Any], sequences: BlazeSequence, executors: Iterable[str] = ()
+) -> List[SubmitSequenceData]:
     """The submissions of a list of JSON objects. Raises :class:`ValidationError` with the faults of all.
 
-    :param where: how faults name the list; they go on with ``[2].start_date``.
+    Faults name an object by its place, ``$[2].start_date``. If some can't be read, what is wrong with the
+    others is told as well; if all can, that is left to who stores them.
     """
     faults: List[Fault] = []
-    found = [_read(item, f"{where}[{index}]", hints, faults) for index, item in enumerate(given)]
+    hints = hints_of(sequences)
+    found: List[SubmitSequenceData] = []
+    for index, item in enumerate(given):
+        faults += _unknown_fields(item, f"$[{index}]")  # it can be read all the same
+        before = len(faults)
+        one = _read(item, f"$[{index}]", hints, faults)
+        if len(faults) == before:
+            found.append(one)
     if faults:
+        faults += faults_of(found, sequences, executors, time.time())
         raise ValidationError(faults, "the submission")
     return found
+
+
+def _unknown_fields(given: Any, where: str) -> List[Fault]:
+    unknown = [name for name in given if name not in FIELDS] if isinstance(given, dict) else []
+    return [
+        Fault(
+            where,
+            f"there is no field {quoted(name)}"
+            + (did_you_mean(name[:100], FIELDS) or f"; the fields are {', '.join(FIELDS)}"),
+        )
+        for name in unknown
+    ]
 
 
 def _read(given: Any, where: str, hints: Hints, faults: List[Fault]) -> SubmitSequenceData:
     if not isinstance(given, dict):
         faults.append(Fault(where, f"a submission is an object, got {shown(given)}"))
         return SubmitSequenceData("")
-    for name in given:
-        if name not in FIELDS:
-            faults.append(Fault(where, f"there is no field {quoted(name)}{did_you_mean(name[:100], FIELDS)}"))
     if "seq_id" not in given:
         faults.append(Fault(where, "seq_id is missing: the sequence that is to run"))
     values: Dict[str, Any] = {name: given[name] for name in FIELDS if given.get(name) is not None}

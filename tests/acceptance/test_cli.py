@@ -243,6 +243,12 @@ def test_logs_of_a_run_a_step_and_a_level(made: Path) -> None:
     assert (last["level"], last["step"], last["attempt"]) == ("ERROR", "clean", 2)
 
 
+def test_that_nothing_was_logged_is_told(made: Path) -> None:
+    told = blazed(made, "logs", "etl", "--step", "load")
+    assert told.out == "" and told.err.startswith("nothing of this was logged")
+    assert blazed(made, "logs", "etl", "--step", "load", "--json").data == {"logs": []}
+
+
 def test_logs_follow_a_run_to_its_end(project: Path) -> None:
     done = blazed(project, "logs", "last", "--follow", "--json")
     assert len(done.out.splitlines()) == 3  # one document a line
@@ -509,6 +515,11 @@ def test_the_next_scheduler_goes_on_with_what_ctrl_c_has_left(project: Path) -> 
         assert handle.run_id == run_id and handle.result(30).steps["fetch"].attempts == 1
 
 
+def test_an_empty_name_of_a_run_means_none(project: Path) -> None:
+    """As of a shell variable that was never set: ``--run "$ID"``."""
+    assert "there is no run ''" in blazed(project, "run", "etl", "--run", "", status=4).err
+
+
 def test_a_run_that_somebody_is_at_work_on_is_not_taken_up(project: Path) -> None:
     running = started(project, "run", "etl", "-p", "fetch.seconds=60")
     try:
@@ -700,6 +711,25 @@ def test_help_touches_nothing(tmp_path: Path) -> None:
     assert "example:" in blazed(tmp_path, "run", "--help").out
     assert blazed(tmp_path, "--version").out.startswith("blazed ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        ("--help", ("blaze.core.blaze", "blaze.core.what", "sqlite3", "json", "logging", "pathlib", "croniter")),
+        ("runs --help", ("blaze.core.blaze", "blaze.core.what", "sqlite3", "logging", "croniter")),
+        ("status --json", ("blaze.core.blaze", "blaze.core.what", "blaze.core.do", "croniter")),
+    ],
+)
+def test_a_command_loads_no_more_than_it_needs(words: str, without: tuple[str, ...], made: Path) -> None:
+    program = (
+        "import sys; from blaze.cli.main import main; main(sys.argv[1:]); print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words.split()],
+        cwd=made, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert [name for name in done.stderr.split() if name in without] == []
 
 
 def test_status_is_watched_until_it_is_interrupted(made: Path) -> None:

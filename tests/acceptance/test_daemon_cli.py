@@ -155,6 +155,17 @@ def test_a_state_directory_that_is_not_safe_is_refused(site, blazed):
         assert (status, out) == (6, "") and "others may write" in err
 
 
+def test_whoever_starts_it_in_the_background_is_told_what_does_not_start_by_itself(site, blazed):
+    site.definition.write_text(
+        DEFINITION.replace('word: str = "noted"', "word: str").replace(
+            '[SeqBlockData("note")])', '[SeqBlockData("note")], auto_start=True)'
+        )
+    )
+    status, _, err = blazed("start", "--detach")
+    assert status == 0 and "warning: 'one' is not started automatically: " in err
+    assert "parameter 'word' of block 'note'" in err + site.log() and "serves" in err
+
+
 def test_the_foreground_daemon_stops_softly_at_ctrl_c(site):
     with open(site.folder / "err", "w+") as err:
         process = site.popen("-m", "blaze", "start", "--json", stdout=subprocess.PIPE, stderr=err, text=True)
@@ -300,7 +311,24 @@ def test_a_file_with_faults_stores_nothing_and_all_of_them_are_told(serving, bla
     assert (status, out) == (3, "")
     assert all(
         text in err
-        for text in ("[1].start_date: expected datetime", "seq_id is missing", "[3]: a submission is an object")
+        for text in ("$[1].start_date: expected datetime", "seq_id is missing", "$[3]: a submission is an object")
+    )
+    path = job_file(
+        serving,
+        {"seq_id": "nope"},
+        {"seq_id": "two", "intervall": 1, "foo": 1, "priority": "x"},
+        {**YEARLY, "timezone": "Nowhere"},
+    )
+    err = blazed("jobs", "submit", "--job-file", path)[2]
+    assert all(
+        text in err
+        for text in (
+            "job 'nope'",
+            "no field 'intervall'; did you mean",
+            "'x'",
+            "the fields are seq_id, parameters",
+            "'Nowhere'",
+        )
     )
     path = job_file(
         serving,

@@ -289,7 +289,7 @@ def _(capsys: Any) -> str:
     return told_of_job_file(capsys, '[{"seq_id" "etl"}]')
 
 
-@provokes("blazed: jobs.json: [0]")
+@provokes("blazed: jobs.json: $[0]")
 def _(capsys: Any) -> str:
     os.mkdir(".blaze", 0o700)
     record_definitions(Path(".blaze"), Etl().sequences)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import time
 
 import pytest
 
 from blaze import Blaze, BlockStatus, RunStatus
 from blaze.core.ground.filelock import try_lock
 from blaze.core.remember import codec, recovery, ticks
-from blaze.core.remember.database import BUSY_TIMEOUT
 from blaze.core.remember.journal import RETRY_DELAYS, Journal
 from blaze.core.remember.schema import step_key
 from blaze.testing import Faults
@@ -25,6 +23,8 @@ from tests.integration.workbench import PATIENCE, Workbench
 
 ENDED_RUNS = [status for status in RunStatus if status.ended]
 ENDED_STEPS = [status for status in BlockStatus if status.ended]
+#: An output that comes too late, as it is kept.
+LATER = codec.pickled("later"), "'later'"
 LARGE = "x" * (codec.INLINE_LIMIT + 1)
 
 
@@ -60,15 +60,13 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_run(recorded, end, t
     before = after(scheduler, lambda recorder: None)
     if then.ended:
         assert before == after(
-            scheduler,
-            lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, (b"an output", "shown"), "error", None),
+            scheduler, lambda r: r.run_ended(key, "run", then, "later", 1.0, 2.0, 1.0, LATER, "error", None)
         )
         assert before == after(scheduler, lambda r: r.end_by_rule(key, then, "later", "error", 3.0))
     if then is RunStatus.COMPLETED:
-        for output in (None, (b"small", "shown"), (b"large" * 1000, "shown")):
-            assert before == after(
-                scheduler, lambda r, out=output: r.run_ended(key, "run", then, None, 1.0, 2.0, 1.0, out, None, None)
-            )
+        assert before == after(
+            scheduler, lambda r: r.run_ended(key, "run", then, None, 1.0, 2.0, 1.0, None, None, None)
+        )
     assert before == after(scheduler, lambda r: r.run_started(key, 1.0))
 
 
@@ -80,18 +78,14 @@ def test_nothing_that_is_written_later_changes_the_end_of_a_step(recorded, end, 
     before = after(scheduler, lambda recorder: None)
     assert before == after(scheduler, lambda r: r.step(key, 0, then, "later", 7, 1.0, 2.0, "error", 3.0))
     if then is BlockStatus.COMPLETED:
-        assert before == after(
-            scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, (b"later", "shown"), True, None)
-        )
+        assert before == after(scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, LATER, True, None))
     assert before == after(scheduler, lambda r: r.progress(key, 0, 1.0, 2.0))
 
 
 def test_the_second_output_of_a_step_is_refused_and_the_first_stays(recorded, caplog):
     scheduler, key = recorded
     before = after(scheduler, lambda recorder: None)
-    assert before == after(
-        scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, (b"later", "shown"), False, None)
-    )
+    assert before == after(scheduler, lambda r: r.completed(key, "run", 0, "only", 7, 1.0, 2.0, LATER, False, None))
     assert "the database refused an entry" in caplog.text
     assert step_key(key, 0) == before[1][0][0]
 
@@ -178,19 +172,6 @@ def test_what_another_does_to_a_due_job_before_its_tick_is_claimed_holds(timed, 
     assert [tick[0] for tick in history(scheduler)] == ["COMPLETED"]
 
 
-def test_jobs_that_are_due_together_are_counted_once_though_others_stand_between_them(timed):
-    """Whether many are due at one instant is found out page by page, among jobs of sequences that others have."""
-    timed.noting("another")
-    scheduler = timed.start()
-    scheduler.submit([job(seq_id, job_id=f"{seq_id}-{n}") for seq_id in ("another", "tick") for n in range(4)])
-    journal = scheduler._open().journal
-    at, many = ticks.next_due(journal, lambda key, seq_id: seq_id == "tick", 8)
-    assert (at, many) == (sql(scheduler, "SELECT MIN(next_at) FROM jobs")[0][0], False)
-    assert ticks.next_due(journal, lambda key, seq_id: seq_id == "tick", 4) == (at, True)
-    assert ticks.next_due(journal, lambda key, seq_id: True, 8) == (at, True)
-    assert ticks.next_due(journal, lambda key, seq_id: False, 8) == (None, False)
-
-
 def test_a_queued_run_that_another_takes_at_the_last_moment_is_not_taken_again(timed):
     probe = Meanwhile()
     scheduler = timed.start(probe=probe)
@@ -202,7 +183,7 @@ def test_a_queued_run_that_another_takes_at_the_last_moment_is_not_taken_again(t
         changed_elsewhere(timed, "UPDATE runs SET owner = 'another', reason = NULL, deadline = 7.0")
 
     def take():
-        return ticks.take_queued(journal, scheduler.instance_id, lambda seq_id: True, lambda seq_id: 5.0)
+        return ticks.take_queued(journal, scheduler.instance_id, lambda *run: True, lambda seq_id: 5.0)
 
     probe.happens.append(taken_by_another)
     assert take() == []
@@ -216,7 +197,7 @@ def test_a_queued_run_that_was_cancelled_at_the_last_moment_is_not_taken(timed):
     scheduler.run("tick", timeout=PATIENCE)
     sql(scheduler, "UPDATE runs SET status = 'PENDING', job_id = 'tick', owner = NULL, reason = 'queued'")
     probe.happens.append(lambda: changed_elsewhere(timed, "UPDATE runs SET status = 'CANCELLED'"))
-    assert ticks.take_queued(scheduler._open().journal, "me", lambda seq_id: True, lambda seq_id: None) == []
+    assert ticks.take_queued(scheduler._open().journal, "me", lambda *run: True, lambda seq_id: None) == []
     assert sql(scheduler, "SELECT status, owner FROM runs") == [("CANCELLED", None)]
 
 
@@ -327,24 +308,3 @@ def test_a_checkpoint_is_left_to_whoever_is_at_one(recorded):
     with journal.lock:
         assert journal.checkpoint(truncate=True) is True
     assert log.stat().st_size == 0
-
-
-@pytest.mark.parametrize("truncate", [False, True], ids=["passive", "truncating"])
-def test_a_checkpoint_takes_no_patience_from_the_writes_after_it(recorded, truncate):
-    journal = recorded[0]._open().journal
-    with journal.lock:
-        assert journal.checkpoint(truncate=truncate)
-    assert journal.read("PRAGMA busy_timeout") == [(BUSY_TIMEOUT * 1000,)]
-
-
-def test_a_truncating_checkpoint_waits_for_no_reader(recorded):
-    """The journal's lock is held meanwhile: the next turn may have more luck."""
-    journal = recorded[0]._open().journal
-    with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT * FROM runs").fetchall()
-        recorded[0].run("seq")
-        began = time.monotonic()
-        with journal.lock:
-            journal.checkpoint(truncate=True)
-        assert time.monotonic() - began < PATIENCE < BUSY_TIMEOUT

@@ -162,7 +162,7 @@ def test_a_submission_goes_through_json_and_comes_back_as_what_it_was():
         priority=3,
     )
     written = json.loads(json.dumps(write_submissions([given], hints_of(sequences))))
-    assert read_submissions(written, hints_of(sequences)) == [given]
+    assert read_submissions(written, sequences) == [given]
 
 
 def test_what_cannot_be_sent_is_told_with_its_path():

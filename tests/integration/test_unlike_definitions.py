@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from blaze import JobStatus
-from blaze.core import ticking
+from blaze import JobStatus, Retry, RunStatus, current
+from blaze.core import firing, ticking
 from tests.integration.timed import Timed, clock_time, job
 
 ACTIVE, BROKEN = JobStatus.ACTIVE, JobStatus.BROKEN
@@ -31,11 +31,11 @@ def old(tmp_path, new):
     timed.close()
 
 
-def versioned(folder, function, other=None):
+def versioned(folder, function, other=None, **settings):
     timed = Timed(folder)
     if other is not None:
         timed.clock = other.clock
-    timed.bench.step("load", function)
+    timed.bench.step("load", function, **settings)
     timed.bench.sequence(seq_id="load")
     return timed
 
@@ -115,3 +115,40 @@ def test_a_row_that_nobody_can_read_is_broken_at_once(old, new):
     )
     new.clock.advance(seconds=15)
     assert one.state.job("load").status is BROKEN
+
+
+@pytest.fixture
+def queueing(tmp_path, new):
+    """The new version again: its runs last longer than it is from tick to tick."""
+
+    def last(limit=5):
+        if current().attempt == 1:
+            raise Retry(delay=90)
+
+    timed = versioned(tmp_path, last, new, retries=1)
+    timed.start(job("load", parameters={"load": {"limit": 7}}, overlap="queue"), job("load", job_id="plain")).stop()
+    yield timed
+    timed.close()
+
+
+def test_a_run_that_waits_in_a_queue_is_not_taken_by_who_can_not_run_it(queueing, old):
+    """It would fail there, though another could run it."""
+    unable, able = old.start(), queueing.start()
+    for _ in range(40):
+        queueing.clock.advance(seconds=15)
+    found = able.state.runs(job_id="load").items
+    assert {run.status.value for run in found} == {"COMPLETED", "RUNNING", "PENDING"}
+    assert {run.owner for run in found} == {able.instance_id, None}
+    assert unable.state.job("load").status is ACTIVE
+
+
+def test_a_run_in_a_queue_that_nobody_can_run_fails_after_a_while(queueing, old, monkeypatch):
+    monkeypatch.setattr(firing, "TURN_LEFT_FOR", 45.0)
+    able = queueing.start()
+    queueing.clock.advance(minutes=4)
+    able.stop()
+    one, _ = old.start(), old.scheduler().start()
+    queueing.clock.advance(minutes=8)
+    found = one.state.runs(job_id="load").items
+    failed = {run.reason for run in found if run.status is RunStatus.FAILED}
+    assert failed == {"definition_changed"} and all(run.status.ended for run in found)

@@ -140,8 +140,12 @@ BUGS = (
     Bug(
         "an end state is written over",
         "core/remember/recorder.py",
-        "WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}",
-        "WHERE {_is_one_of(state for state in BlockStatus)}",
+        """\
+error = excluded.error, retry_at = excluded.retry_at
+WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}""",
+        """\
+error = excluded.error, retry_at = excluded.retry_at
+WHERE {_is_one_of(state for state in BlockStatus)}""",
         JOURNAL,
     ),
     Bug(
@@ -251,10 +255,9 @@ WHERE id = ?""",
         "a queued run is taken by everybody",
         "core/remember/ticks.py",
         'SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "\n'
-        '                    f"AND reason = ? AND {IS_OPEN}",\n'
-        "                    (owner, deadline(seq_id), key, QUEUED),",
-        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n'
-        "                    (owner, deadline(seq_id), key),",
+        '                f"AND reason = ? AND {IS_OPEN}",\n'
+        "                (owner, deadline(seq_id), key, QUEUED),",
+        'SET owner = ?, reason = NULL, deadline = ? WHERE id = ?",\n                (owner, deadline(seq_id), key),',
         JOURNAL,
     ),
     Bug(

@@ -29,9 +29,9 @@ def end_run(
     cursor: sqlite3.Cursor, key: int, status: RunStatus, reason: str, now: float, error: Optional[str] = None
 ) -> Optional[EndedRun]:
     """Write the end of a run, and of its steps that have not ended; None if it has ended before."""
+    cursor.execute(OPEN_STEPS_CANCELLED, (key, step_key(key, 0), reason))
     if not cursor.execute(RUN_ENDED_BY_RULE, (status.value, reason, error, now, key)).rowcount:
         return None
-    cursor.execute(OPEN_STEPS_CANCELLED, (key, step_key(key, 0), reason))
     row = cursor.execute("SELECT run_id, seq_id, scheduled_at, job_id FROM runs WHERE id = ?", (key,)).fetchone()
     return EndedRun(RunInfo(*row), status, reason, now, error)
 

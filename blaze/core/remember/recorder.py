@@ -72,14 +72,15 @@ RUN_ENDED_BY_RULE = f"""
 UPDATE runs SET status = ?, reason = ?, error = ?, ended_at = COALESCE(?, CAST(strftime('%s', 'now') AS REAL))
 WHERE id = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""
 
-#: The steps of a run that ends while nobody has it in hand: its key, the key of its first step, reason.
-OPEN_STEPS_CANCELLED = """
-WITH RECURSIVE places (step) AS (
-    SELECT 0 UNION ALL SELECT step + 1 FROM places WHERE step + 1 < (SELECT steps FROM runs WHERE id = ?)
+#: The steps of an open run that is about to end while nobody has it in hand: its key, that of its first step, reason.
+OPEN_STEPS_CANCELLED = f"""
+WITH RECURSIVE places (step, steps) AS (
+    SELECT 0, steps FROM runs WHERE id = ?1 AND steps AND {_is_one_of(predecessors(RunStatus.COMPLETED))}
+    UNION ALL SELECT step + 1, steps FROM places WHERE step + 1 < steps
 )
-INSERT INTO steps (id, status, reason, attempts) SELECT ? + step, 'CANCELLED', ?, 0 FROM places WHERE TRUE
+INSERT INTO steps (id, status, reason, attempts) SELECT ?2 + step, 'CANCELLED', ?3, 0 FROM places WHERE TRUE
 ON CONFLICT (id) DO UPDATE SET status = 'CANCELLED', reason = excluded.reason, retry_at = NULL
-WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')"""
+WHERE {_is_one_of(state for state in BlockStatus if not state.ended)}"""
 
 RUNS_RELEASED = f"""
 UPDATE runs SET owner = NULL WHERE owner = ? AND {_is_one_of(predecessors(RunStatus.COMPLETED))}"""

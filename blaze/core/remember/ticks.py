@@ -44,6 +44,8 @@ NO_STEPS = '{"steps": []}'
 
 #: Whether a scheduler fires the ticks of a job, by its key and its sequence.
 Claims = Callable[[int, str], bool]
+#: Whether it goes on with a run whose turn it is, by its id, its sequence and its stored parameters.
+Takes = Callable[[str, str, Optional[str]], bool]
 
 
 class SkippedTicks(NamedTuple):
@@ -221,28 +223,27 @@ def _empty_definition(cursor: sqlite3.Cursor, seq_id: str) -> int:
     return int(cursor.execute("SELECT id FROM definitions WHERE digest = ?", (digest,)).fetchone()[0])
 
 
-def take_queued(
-    journal: Journal, owner: str, knows: Callable[[str], bool], deadline: Callable[[str], Optional[float]]
-) -> List[str]:
+def take_queued(journal: Journal, owner: str, takes: Takes, deadline: Callable[[str], Optional[float]]) -> List[str]:
     """Make ``owner`` the owner of the queued runs whose turn it is: the run ids.
 
     Their time begins now: ``deadline(seq_id)`` tells until when, in epoch seconds.
     """
-    waiting = _queue_heads(journal)
-    if not any(knows(seq_id) for _, _, seq_id in waiting):
+    wanted = [
+        (key, run_id, seq_id) for key, run_id, seq_id, text in _queue_heads(journal) if takes(run_id, seq_id, text)
+    ]
+    if not wanted:
         return []
 
     def work(cursor: sqlite3.Cursor) -> List[str]:
         taken: List[str] = []
-        for key, run_id, seq_id in waiting:
-            if knows(seq_id):
-                changed = cursor.execute(
-                    "UPDATE runs SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "
-                    f"AND reason = ? AND {IS_OPEN}",
-                    (owner, deadline(seq_id), key, QUEUED),
-                ).rowcount
-                if changed:
-                    taken.append(run_id)
+        for key, run_id, seq_id in wanted:
+            changed = cursor.execute(
+                "UPDATE runs SET owner = ?, reason = NULL, deadline = ? WHERE id = ? AND owner IS NULL "
+                f"AND reason = ? AND {IS_OPEN}",
+                (owner, deadline(seq_id), key, QUEUED),
+            ).rowcount
+            if changed:
+                taken.append(run_id)
         return taken
 
     return journal.transaction(work)
@@ -257,19 +258,20 @@ def queues(journal: Journal) -> Set[str]:
     return {job_id for (job_id,) in rows}
 
 
-def _queue_heads(journal: Journal) -> List[Tuple[int, str, str]]:
-    """The queued runs before which no run of their job is open: key, run id, sequence."""
+def _queue_heads(journal: Journal) -> List[Tuple[int, str, str, Optional[str]]]:
+    """The queued runs before which no run of their job is open: key, run id, sequence, stored parameters."""
     rows = journal.read(
         f"SELECT job_id, MIN(id) FROM runs INDEXED BY runs_open WHERE {IS_OPEN} AND job_id IN "
         f"(SELECT job_id FROM runs INDEXED BY runs_open WHERE {IS_OPEN} AND owner IS NULL AND reason = ?) "
         "GROUP BY job_id",
         (QUEUED,),
     )
-    heads: List[Tuple[int, str, str]] = []
+    heads: List[Tuple[int, str, str, Optional[str]]] = []
     for keys in chunks([key for _, key in rows]):
         marks = ", ".join("?" * len(keys))
         heads += journal.read(
-            f"SELECT id, run_id, seq_id FROM runs WHERE id IN ({marks}) AND owner IS NULL AND reason = '{QUEUED}'",
+            f"SELECT id, run_id, seq_id, parameters FROM runs WHERE id IN ({marks}) "
+            f"AND owner IS NULL AND reason = '{QUEUED}'",
             tuple(keys),
         )
     return heads
