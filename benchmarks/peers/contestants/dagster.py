@@ -33,6 +33,7 @@ from ...measure import Timed, require, stopwatch
 from ..places import fresh
 from ..workloads import witnessed
 
+
 #: By default every event is also written to the console.
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 

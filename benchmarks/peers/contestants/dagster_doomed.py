@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dagster import JobDefinition
-
 from benchmarks.peers.contestants.dagster import job_of
 from benchmarks.peers.workloads import doomed_graph
+from dagster import JobDefinition
 
 
 def doomed_job() -> JobDefinition:
