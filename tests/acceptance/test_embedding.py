@@ -41,7 +41,8 @@ def test_a_thread_of_a_program_schedules_while_the_main_thread_works(tmp_path: P
     assert printed[0] == "the main thread does its own work"
     with StateManager(tmp_path / "state") as state:
         runs = state.runs(job_id="weather").items
-    assert len(runs) >= 2 and {run.status for run in runs} == {RunStatus.COMPLETED}
+    # The newest may have been under way when the program ended: the next start would go on with it.
+    assert len(runs) >= 2 and {run.status for run in runs[1:]} == {RunStatus.COMPLETED}
     ticks = [run.scheduled for run in reversed(runs) if run.scheduled is not None]
     assert ticks == [ticks[0] + number for number in range(len(ticks))]
     lines = [line for line in printed if "COMPLETED  '" in line]

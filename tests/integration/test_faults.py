@@ -77,6 +77,16 @@ def test_the_timeout_of_a_hanging_block_strikes_without_waiting(bench, faults, f
     assert run.result.duration == pytest.approx(1860, abs=1)
 
 
+def test_time_passes_though_every_worker_hangs_and_others_wait_for_one(bench, faults):
+    bench.step("a", lambda: 1, timeout=1800)
+    bench.step("b", lambda: 2)
+    faults.hang("a")
+    began = time.monotonic()
+    run = run_sequence(bench.sequence(), faults=faults, raise_on_fail=False, order=["a", "b"])
+    assert time.monotonic() - began < PATIENCE
+    run.assert_failed("a", reason="timeout").assert_order("a", "b")
+
+
 def test_a_hanging_block_goes_past_the_limit_of_the_run(bench, faults):
     bench.step("a", lambda: None)
     bench.step("b", lambda: None, "a")

@@ -15,6 +15,7 @@ import pytest
 from blaze import Blaze, BlockStatus, RunStatus
 from blaze.core.ground.filelock import try_lock
 from blaze.core.remember import codec, recovery, ticks
+from blaze.core.remember.journal import RETRY_DELAYS, Journal
 from blaze.core.remember.schema import step_key
 from blaze.testing import Faults
 from tests.integration.timed import Timed, history, job, sql
@@ -198,6 +199,24 @@ def test_a_queued_run_that_was_cancelled_at_the_last_moment_is_not_taken(timed):
     probe.happens.append(lambda: changed_elsewhere(timed, "UPDATE runs SET status = 'CANCELLED'"))
     assert ticks.take_queued(scheduler._open().journal, "me", lambda *run: True, lambda seq_id: None) == []
     assert sql(scheduler, "SELECT status, owner FROM runs") == [("CANCELLED", None)]
+
+
+# ---------------------------------------------------------------------- what can't be written
+
+
+def test_what_can_not_be_written_is_tried_again_sooner_at_first_and_then_later(tmp_path):
+    with contextlib.closing(Journal(tmp_path / "blaze.db", "process")) as journal:
+        faults = Faults()
+        journal.before_write = faults.writes
+        journal.pending.append(("INSERT INTO settings (name, value) VALUES (?, ?)", ("a", "b"), "token"))
+        with faults.fill_disk(), journal.lock:
+            for number, seconds in enumerate(RETRY_DELAYS, 1):
+                assert journal.commit() == []
+                assert (journal.fault.attempts, journal.retry_delay()) == (number, seconds)
+            assert journal.commit() == [] and journal.retry_delay() == RETRY_DELAYS[-1]
+        with journal.lock:
+            assert journal.commit() == ["token"]
+        assert journal.fault is None and journal.retry_delay() == 0.0
 
 
 # ---------------------------------------------------------------------- files

@@ -998,7 +998,8 @@ def tell_faults(count):
 def test_ten_times_as_many_steps_or_faults_take_about_ten_times_as_long(work):
     """R27. Work that grows with the square would take a hundred times as long."""
     few = min(seconds_of(work, MANY // 10) for _ in range(3))
-    assert seconds_of(work, MANY) < 40 * few
+    # Not the first time, if the machine has much else to do: what grows with the square never does.
+    assert any(seconds_of(work, MANY) < 40 * few for _ in range(3))
 
 
 def test_a_chain_of_ten_thousand_steps_is_checked_and_run(chain):
