@@ -41,12 +41,13 @@ REASONS: Mapping[Tuple[str, str], str] = {
     ("rnaseq", "doit"): _ONCE_AT_THE_END,
     ("cron", "huey"): (
         "A periodic task is declared in code: its expression is parsed into sets of numbers and kept in a dict. "
-        "Nothing is stored, no time zone is taken and the next time is not computed; once a minute all expressions are tried."
+        "Nothing is stored, no time zone is taken and the next time is not computed; once a minute all expressions "
+        "are tried."
     ),
     ("cron", "apscheduler"): (
         "It computes the next time of each. Blaze checks the parameters of each against its sequence, tells "
-        "expressions that can never fire, computes the next time by croniter with the daylight-saving rules of Debian's cron (the "
-        "bare loop shows what croniter alone costs), and inserts a row that other processes see."
+        "expressions that can never fire, computes the next time by croniter with the daylight-saving rules of "
+        "Debian's cron (the bare loop shows what croniter alone costs), and inserts a row that other processes see."
     ),
     ("hello", "doit"): "It loads neither SQLite's schema nor threads; its state is one small file.",
     ("hello", "huey"): "The bulk of a short program is what it imports.",
