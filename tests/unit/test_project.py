@@ -206,6 +206,13 @@ def test_every_file_with_leave_to_open_files_still_needs_it(file: str) -> None:
     assert list(_opens(path)), f"{file} opens no file any more: remove it from OPENS"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_the_code() -> Iterator[None]:
+    """A million nodes would be a burden to every garbage collection of the tests that follow."""
+    yield
+    _nodes.cache_clear()
+
+
 def _sleeps(path: Path) -> Iterator[int]:
     for node in _nodes(path):
         if isinstance(node, ast.Call) and node.args:
