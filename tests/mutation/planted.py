@@ -50,8 +50,9 @@ BUGS = (
                 try:
                     early = [entry[2] for entry in list(pending) if entry[2] is not None and entry[2][1] != END]
                     ready = []
-                    for run, index in early:
-                        run.committed(index, ready)
+                    place = 0
+                    while place < len(early):
+                        place = early[place][0].committed(early, place, ready)
                     self.pool.extend(ready)
                     tokens = [token for token in journal.commit() if token[1] == END]
                 finally:
@@ -363,16 +364,14 @@ WHERE id = ?""",
         "fail_stop ends the run before the running steps have ended",
         "core/do/run.py",
         """\
-            self._release(index, ready)
-
-    # -----""",
+                self._release(index, ready)
+                place += 1""",
         """\
-            self._release(index, ready)
-            if self.halted == "fail_stop" and self.open:
-                self.open = 0
-                self._all_ended(ready)
-
-    # -----""",
+                self._release(index, ready)
+                if self.halted == "fail_stop" and self.open:
+                    self.open = 0
+                    self._all_ended(ready)
+                place += 1""",
         ("integration/test_virtual_scheduler.py",),
     ),
     Bug(

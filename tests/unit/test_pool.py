@@ -7,6 +7,7 @@ from collections import deque
 
 import pytest
 
+from blaze.core.do import pool as pool_module
 from blaze.core.do.pool import QUICK_FEW, Pool
 from tests.integration.workbench import wait_until
 
@@ -178,3 +179,58 @@ def test_a_thread_that_is_abandoned_is_counted_until_it_leaves(pool):
     pool.go.set()
     worker.join(PATIENCE)
     assert pool.leaked == []
+
+
+@pytest.fixture
+def lingering(pool, monkeypatch):
+    """A pool whose one worker has made one quick item, and lingers for long; what was seen."""
+    monkeypatch.setattr(pool_module, "LINGER", 60.0)
+    pool.seen = []
+    pool.push((Quick(pool.seen), 1))
+    wait_until(lambda: pool.lingering, "the worker's lingering")
+    assert [index for index, _ in pool.seen] == [1] and len(pool.workers) == 1
+    return pool
+
+
+def test_quick_work_is_left_to_a_worker_that_lingers_until_somebody_waits_for_it(lingering):
+    for index in (2, 3):
+        lingering.push((Quick(lingering.seen), index))
+    assert len(lingering.ready) == 2 and len(lingering.workers) == 1
+    lingering.wait_for_run(lambda: wait_until(lambda: len(lingering.seen) == 3))
+    assert not lingering.awaited and len(lingering.workers) == 1
+
+
+def test_nothing_is_left_for_later_while_somebody_waits(lingering):
+    def wait():
+        lingering.push((Quick(lingering.seen), 2))
+        wait_until(lambda: len(lingering.seen) == 2)
+
+    lingering.wait_for_run(wait)
+
+
+def test_slow_work_and_bookkeeping_wake_a_worker_that_lingers(lingering):
+    lingering.push((Work(lingering.go), 2))
+    wait_until(lambda: not lingering.lingering)
+    lingering.go.set()
+    wait_until(lambda: lingering.lingering)
+    lingering.push((Quick(lingering.seen), -1))
+    wait_until(lambda: len(lingering.seen) == 2)
+
+
+def test_a_worker_that_lingers_looks_by_itself_after_a_moment(pool):
+    seen = []
+    for index in range(200):
+        pool.push((Quick(seen), index))
+        wait_until(lambda: len(seen) > index)  # noqa: B023
+
+
+def test_a_pool_with_a_worker_that_lingers_can_be_held_and_closed(lingering):
+    lingering.hold(True)
+    lingering.push((Quick(lingering.seen), 2))
+    lingering.wait_for_run(lambda: None)
+    assert len(lingering.ready) == 1
+    lingering.hold(False)
+    wait_until(lambda: len(lingering.seen) == 2 and lingering.lingering)
+    for worker in lingering.close():
+        worker.join(PATIENCE)
+        assert not worker.is_alive()

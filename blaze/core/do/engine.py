@@ -221,8 +221,9 @@ class Engine:
             ready: List[Item] = []
             if self.probe is not None:
                 self._tell_committed(self.probe, tokens)
-            for run, index in tokens:
-                run.committed(index, ready)
+            place = 0
+            while place < len(tokens):
+                place = tokens[place][0].committed(tokens, place, ready)
             if ready:
                 mine = self.dispatch(ready, mine)
         return mine

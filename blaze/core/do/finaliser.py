@@ -30,7 +30,7 @@ class FinaliserStep(Step):
         self.timeout = None
         self.kind = run.plan.finaliser_kind
         self.persist = True
-        self.quick = False
+        self.quick = run.plan.finaliser_quick
         self.where = f"seq '{run.plan.seq_id}', finaliser"
 
 

@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 #: Quick items that one worker makes in the time that it takes to wake another.
 QUICK_FEW = 16
+#: Quick items at once that are worth a second worker.
+QUICK_MANY = 100
+#: Seconds after which a worker that has run out of work looks once more, before it only waits to be woken.
+LINGER = 0.001
 
 
 class Worker(threading.Thread):
@@ -105,6 +109,10 @@ class Pool:
         self.outcomes: Deque[Item] = deque()
         #: Nothing further starts while this is set.
         self.held = False
+        #: A worker is going to look at the queue within LINGER, though nobody wakes it.
+        self.lingering = False
+        #: An entry for each thread that waits for a run: as long as there is one, no quick work is left for later.
+        self.awaited: Deque[object] = deque()
         self.closed = False
         self.workers: Set[Worker] = set()
         #: Threads that did not leave their block when told to.
@@ -126,18 +134,26 @@ class Pool:
         self.ready.extend(items)
         self._wake_for(items)
 
+    def _hurry(self) -> None:
+        """Somebody waits for what may have been left for later."""
+        if self.lingering and self.ready:
+            self.lingering = False
+            self._wake()
+
     def _wake_for(self, items: Sequence[Item]) -> None:
         """Wake as many workers as these items keep busy.
 
-        Waking one takes longer than a quick item, and then it competes for the
-        interpreter; so quick ones are left to whoever is at work already.
+        Waking one takes longer than a quick item, and then it competes for the interpreter; so quick
+        ones are left to whoever is at work already, or lingers: two threads that each want the
+        interpreter every few microseconds take twice as long as one after the other.
         """
         slow = 0
         for work, index in items[: self.size]:
             if not work.is_quick(index):
                 slow += 1
         quick = len(items) - slow
-        wanted = slow + quick // QUICK_FEW
+        # Of very many, one worker makes some while another commits.
+        wanted = slow + (quick > QUICK_MANY)
         if quick and wanted < self.size and not self._somebody_comes():
             wanted += 1
         for _ in range(min(wanted, self.size)):
@@ -145,9 +161,10 @@ class Pool:
                 break
 
     def _somebody_comes(self) -> bool:
-        """Whether a worker will look for its next item in next to no time."""
-        if len(self.ready) > QUICK_FEW:
-            return False
+        """Whether a worker will look for its next item in next to no time, or soon enough for what nobody waits for."""
+        # The queue has been filled by now: a worker that ceases to linger looks at it after it has said so.
+        if self.lingering and not self.awaited:
+            return True
         for worker in list(self.workers):
             if not worker.parked:
                 attempt = worker.attempt
@@ -217,15 +234,34 @@ class Pool:
         worker.parked = True
         self._idle.append(worker)
         # Whoever pushed before seeing us idle has not woken us: look again before waiting.
-        if (self.ready and not self.held) or self.outcomes or self.closed:
-            try:
-                self._idle.remove(worker)
-            except ValueError:
-                worker.gate.acquire()  # somebody is waking us: take the wake with us
-            worker.parked = False
-            return not self.closed
-        worker.gate.acquire()
+        if self._has_work():
+            self._unpark(worker)
+        elif self.lingering or not self._linger(worker):
+            worker.gate.acquire()
         return not self.closed
+
+    def _linger(self, worker: Worker) -> bool:
+        """Wait a moment for work; whether there is some, for which the worker was woken or not."""
+        self.lingering = True
+        try:
+            woken = worker.gate.acquire(timeout=LINGER)
+        finally:
+            self.lingering = False
+        if not woken and self._has_work():
+            self._unpark(worker)
+            return True
+        return woken
+
+    def _has_work(self) -> bool:
+        return bool((self.ready and not self.held) or self.outcomes or self.closed)
+
+    def _unpark(self, worker: Worker) -> None:
+        """A parked worker goes to work by itself."""
+        try:
+            self._idle.remove(worker)
+        except ValueError:
+            worker.gate.acquire()  # somebody is waking us: take the wake with us
+        worker.parked = False
 
     def retires(self, worker: Worker) -> bool:
         """Whether this worker is one too many, since a place that was lent was given back."""
@@ -258,16 +294,24 @@ class Pool:
                 self.leaked.append(worker)
             return not worker.gone
 
-    def lend_while(self, wait: Callable[[], T]) -> T:
-        """What ``wait`` returns. A block that waits for another run holds a worker which that run may need: lend it."""
-        thread = threading.current_thread()
-        if not isinstance(thread, Worker) or thread.pool is not self:
-            return wait()
-        self._lend(1)
+    def wait_for_run(self, wait: Callable[[], T]) -> T:
+        """What ``wait`` returns, which waits for the end of a run.
+
+        A block that waits for another run holds a worker which that run may need: it is lent.
+        """
+        self.awaited.append(wait)
         try:
-            return wait()
+            self._hurry()
+            thread = threading.current_thread()
+            if not isinstance(thread, Worker) or thread.pool is not self:
+                return wait()
+            self._lend(1)
+            try:
+                return wait()
+            finally:
+                self._lend(-1)
         finally:
-            self._lend(-1)
+            self.awaited.pop()
 
     def _lend(self, places: int) -> None:
         """Change the capacity."""

@@ -31,6 +31,8 @@ from .run_state import BROKEN, END, STOPPING, TIMEOUT
 
 #: Seconds below which a step costs less than its commit: such steps are committed a few at a time.
 QUICK = 0.0001
+#: Seconds below which one that was quick still counts as such: it may have had to wait for the interpreter.
+STILL_QUICK = 0.001
 
 PENDING, RUNNING, RETRYING = BlockStatus.PENDING, BlockStatus.RUNNING, BlockStatus.RETRYING
 COMPLETED, FAILED, SKIPPED, CANCELLED = (
@@ -105,7 +107,7 @@ class Run(Consequences):
         recorder = engine.recorder
         # Before the attempt is over: it is stopped, too, if the value's own code does not come to an end.
         kept = None if recorder is None else recorder.keep(self.info.run_id, step.name, value, step.persist, pickled)
-        step.quick = seconds < QUICK
+        step.quick = quick = seconds < (STILL_QUICK if step.quick else QUICK)
         ready: List[Item] = []
         with self.lock:
             if attempt.phase > ASKED or (self.halted is not None and self._comes_too_late(attempt)):
@@ -117,7 +119,7 @@ class Run(Consequences):
             self.ends.append(index)
             if index == self.final:
                 self.output, self.kept = value, kept
-                self.plan.finaliser_quick = seconds < QUICK
+                self.plan.finaliser_quick = quick
                 return (self, END)
             self.outputs[index] = value
             if recorder is None:
@@ -158,13 +160,22 @@ class Run(Consequences):
         """Whether what the item stands for is known to take next to no time."""
         return index < 0 or (self.plan.steps[index].quick if index < self.final else self.plan.finaliser_quick)
 
-    def committed(self, index: int, ready: List[Item]) -> None:
-        """The row of a step, or of the run's end, is safe: let go what waited for it."""
-        if index == END:
+    def committed(self, tokens: List[Item], place: int, ready: List[Item]) -> int:
+        """The rows of steps, or of the run's end, are safe: let go what waited for them.
+
+        ``tokens[place]`` is this run's. The place behind those that were dealt with.
+        """
+        if tokens[place][1] == END:
             self._conclude()
-            return
+            return place + 1
         with self.lock:
-            self._release(index, ready)
+            while place < len(tokens):
+                run, index = tokens[place]
+                if run is not self or index == END:
+                    break
+                self._release(index, ready)
+                place += 1
+        return place
 
     # ------------------------------------------------------------------ starting and ending
 
@@ -437,6 +448,6 @@ class Run(Consequences):
     def wait(self, timeout: Optional[float]) -> RunResult:
         """Wait for the end."""
         ending = self.ending
-        if not ending.over and not self.engine.pool.lend_while(partial(ending.wait, timeout)):
+        if not ending.over and not self.engine.pool.wait_for_run(partial(ending.wait, timeout)):
             raise TimeoutError(f"run {self.info.run_id} has not ended after {timeout} s")
         return ending.result(self)

@@ -25,8 +25,8 @@ class RunFuture(Future["RunResult"]):
 
     def result(self, timeout: Optional[float] = None) -> RunResult:
         """Wait for the end, as ``Future.result`` does."""
-        return self._pool.lend_while(partial(super().result, timeout))
+        return self._pool.wait_for_run(partial(super().result, timeout))
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
         """Wait for the end, as ``Future.exception`` does."""
-        return self._pool.lend_while(partial(super().exception, timeout))
+        return self._pool.wait_for_run(partial(super().exception, timeout))

@@ -187,11 +187,8 @@ class Recorder:
             try:
                 data = pickled(value)
             except NotStorable as error:
-                self._warn_once(
-                    run_id,
-                    name,
-                    f"the output of step '{name}' can't be stored and would be made again by a resume: {error}",
-                )
+                what = f"the output of step '{name}' can't be stored and would be made again by a resume: {error}"
+                self._warn_once(run_id, name, what)
         return data, preview(value)
 
     def completed(
