@@ -31,10 +31,11 @@ class EndByRule:
             recorder.end_by_rule(key, status, reason, error, at, (self, END))
             self._engine.flush()
 
-    def committed(self, index: int, ready: List[Item]) -> None:
-        """It is safe."""
+    def committed(self, tokens: List[Item], place: int, ready: List[Item]) -> int:
+        """It is safe. See :meth:`Run.committed`."""
         if self._engine.herald is not None:
             self._engine.herald.run_ended_by_rule(*self._about)
+        return place + 1
 
     def refused(self, index: int, error: BaseException) -> None:
         """It could not be written, which has been logged: the run is left to the next start."""
