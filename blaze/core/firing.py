@@ -187,11 +187,6 @@ class Firing:
         """When the next tick is due, in epoch seconds, and whether many are at that instant."""
         return ticks.next_due(self._session.journal, self.claims, MANY)
 
-    def get_ready_for(self, tick: float) -> None:
-        """Have the jobs at hand that will be due at an instant."""
-        due = ticks.due_until(self._session.journal, tick, BATCH, self.claims)
-        self.get_ready([job for job in due if job.key not in self._prepared])
-
     def foresee(self, tick: float) -> None:
         """Prepare what will be due at an instant, so that less is left to do then.
 

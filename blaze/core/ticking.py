@@ -79,8 +79,6 @@ class Ticker:
         #: The instant whose ticks were prepared for, and the one that was fired ahead of its time.
         self._foreseen: Optional[float] = None
         self._hurried: Optional[float] = None
-        #: Jobs may be due soon that were not at hand before.
-        self._fresh = True
         self._busy = True
         #: How often it has woken.
         self.rounds = 0
@@ -115,7 +113,7 @@ class Ticker:
 
     def wake(self) -> None:
         """A job was added, changed, paused or resumed: see what is due."""
-        self._jobs_changed = self._fresh = True
+        self._jobs_changed = True
         self._event.set()
 
     def look(self) -> None:
@@ -235,10 +233,6 @@ class Ticker:
                     return begin - now
                 self._hurried = self.next_due
                 self._fire(firing, self.next_due)
-            elif self._fresh:
-                # That may take longer than the lead.
-                self._fresh = False
-                firing.get_ready_for(self.next_due)
             elif self.next_due - LEAD > now:
                 return self.next_due - LEAD - now
             else:
